@@ -1,0 +1,73 @@
+"""What every benchmark line says about where it came from, and how lines are kept."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def provenance(threads: int) -> dict[str, Any]:
+    """Commit, date, versions, hardware and the command of this run, as plain data."""
+    return {
+        "command": " ".join(["python", *map(_relative, sys.argv)]),
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("recbole", "torch", "numpy", "pandas", "scipy")
+        },
+        "python": platform.python_version(),
+        "hardware": f"CPU {_cpu_name()}, {platform.machine()}",
+        "threads": threads,
+    }
+
+
+def append_line(name: str, line: dict[str, Any]) -> None:
+    """Add one JSON line to ``results/<name>.jsonl``; earlier lines are never touched."""
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_lines(name: str) -> list[dict[str, Any]]:
+    """All lines of ``results/<name>.jsonl``, oldest first; none if there is no such file."""
+    path = RESULTS / f"{name}.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _relative(argument: str) -> str:
+    root = str(RESULTS.parent.parent)
+    return argument.replace(root + "/", "")
+
+
+def _commit() -> str:
+    """Short hash of HEAD, with ``+changes`` where tracked files differ from it."""
+    root = RESULTS.parent.parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
+    return (git("rev-parse", "--short", "HEAD") or "none") + ("+changes" if changed else "")
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
