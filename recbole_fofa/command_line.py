@@ -1,0 +1,186 @@
+"""The command ``run_recbole_fofa``: its words, its help and its exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from recbole_fofa import __version__
+from recbole_fofa.config_sources import is_option
+from recbole_fofa.errors import ConfigError, FofaError
+from recbole_fofa.settings import ForwardOFASettings, RunSettings
+
+EXIT_FAULT = 2
+EXIT_INTERRUPTED = 130
+
+_USAGE = """\
+usage: run_recbole_fofa [-m MODEL] [-d DATASET] [--config_files "A.yaml B.yaml"] [--key=value ...]
+
+Train and evaluate Forward-OFA, or any model of RecBole, on a dataset of atomic files.
+
+options:
+  -m, --model MODEL         name of the model (default: ForwardOFA)
+  -d, --dataset DATASET     name below data_path, a folder or an .inter file (default: ml-100k)
+  --config_files "A B"      YAML files of settings; later ones win
+  -q, --quiet               show warnings, errors and the result only
+  -h, --help                show this text
+  --version                 show the versions of recbole_fofa and recbole
+  --key=value, --key value  any setting; --key alone is --key=true
+"""
+_RECBOLE_KEYS = """\
+settings of RecBole, among others:
+  epochs, learning_rate, train_batch_size, eval_batch_size, stopping_step, seed, use_gpu, gpu_id,
+  data_path, load_col, MAX_ITEM_LIST_LENGTH, eval_args, metrics, topk, valid_metric
+"""
+_SHORT = {"-m": "model", "-d": "dataset", "--model": "model", "--dataset": "dataset"}
+
+
+@dataclass
+class CommandLine:
+    """What the words of a command line say.
+
+    Args:
+        model: The model's name, or None.
+        dataset: The dataset's name or path, or None.
+        config_files: YAML files.
+        arguments: All settings as ``--key=value`` words, model and dataset included.
+        shows_help: Whether the help was asked for.
+        shows_version: Whether the versions were asked for.
+    """
+
+    model: str | None = None
+    dataset: str | None = None
+    config_files: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+    shows_help: bool = False
+    shows_version: bool = False
+
+
+def parse_command_line(argv: Sequence[str]) -> CommandLine:
+    """Read the words after the program's name.
+
+    Args:
+        argv: The words.
+
+    Returns:
+        What they say. Settings are not parsed yet: ``FofaConfig`` does that.
+
+    Raises:
+        ConfigError: An option lacks its value.
+    """
+    found = CommandLine()
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        name, equals, text = word.partition("=")
+        if word in ("-h", "--help"):
+            found.shows_help = True
+        elif word == "--version":
+            found.shows_version = True
+        elif word in ("-q", "--quiet"):
+            found.arguments.append("--quiet=true")
+        elif name in _SHORT:
+            _take_name(found, _SHORT[name], text if equals else _value(name, words))
+        elif name == "--config_files":
+            found.config_files += _files(text) if equals else _following_files(words)
+        else:
+            _take_setting(found, word, words)
+    return found
+
+
+def _take_setting(found: CommandLine, word: str, words: list[str]) -> None:
+    found.arguments.append(word)
+    # The value of "--key value" goes along, so that it is never read as an option of its own.
+    if word.startswith("--") and "=" not in word and words and not is_option(words[0]):
+        found.arguments.append(words.pop(0))
+
+
+def _take_name(found: CommandLine, key: str, text: str) -> None:
+    setattr(found, key, text)
+    found.arguments.append(f"--{key}={text}")
+
+
+def _value(name: str, words: list[str]) -> str:
+    if not words or is_option(words[0]):
+        raise ConfigError(f"{name} needs a value")
+    return words.pop(0)
+
+
+def _following_files(words: list[str]) -> list[str]:
+    files = _files(_value("--config_files", words))
+    while words and not is_option(words[0]):
+        files += _files(words.pop(0))
+    return files
+
+
+def _files(text: str) -> list[str]:
+    """File names in a text; blanks part them unless the whole text is a file."""
+    return [text] if os.path.isfile(text) else text.split()
+
+
+def help_text() -> str:
+    """Return the text of ``--help``, with every setting of this package."""
+    parts = [
+        _USAGE,
+        _described("settings of a run", RunSettings),
+        _described("settings of ForwardOFA", ForwardOFASettings),
+        _RECBOLE_KEYS,
+    ]
+    return "\n".join(parts)
+
+
+def _described(title: str, schema: type[BaseModel]) -> str:
+    lines = [f"{title}:"]
+    for key, info in schema.model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        shown = (
+            "unset"
+            if default is None
+            else str(default).lower()
+            if default in (True, False)
+            else default
+        )
+        lines.append(f"  {key:<21} {info.description} [{shown}]")
+    return "\n".join(lines) + "\n"
+
+
+def _versions() -> str:
+    import recbole
+
+    return f"recbole_fofa {__version__} (recbole {recbole.__version__})\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: The words after the program's name; those of ``sys.argv`` if None.
+
+    Returns:
+        0, 2 after an error that a message explains, or 130 after an interruption.
+    """
+    try:
+        return _main(sys.argv[1:] if argv is None else argv)
+    except FofaError as error:
+        for fault in error.faults:
+            sys.stderr.write(f"error: {fault}\n")
+        return EXIT_FAULT
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+
+
+def _main(argv: Sequence[str]) -> int:
+    found = parse_command_line(argv)
+    if found.shows_help or found.shows_version:
+        sys.stdout.write(help_text() if found.shows_help else _versions())
+        return 0
+    # Imported here: the help must not wait for torch.
+    from recbole_fofa.quick_start import run_recbole_fofa
+
+    run_recbole_fofa(config_file_list=found.config_files or None, arguments=found.arguments)
+    return 0

@@ -1,0 +1,300 @@
+"""Checks of settings, all made before any data are read; one fault hides no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from recbole.utils import InputType
+
+from recbole_fofa.config_faults import Fault, Settings
+from recbole_fofa.config_sources import DERIVED, is_finite_number
+from recbole_fofa.evaluation_checks import evaluation_faults
+from recbole_fofa.known_settings import (
+    known_settings,
+    settings_class,
+    suggestion,
+    unknown_setting,
+)
+from recbole_fofa.settings import RunSettings
+
+SchemaT = TypeVar("SchemaT", bound=BaseModel)
+
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+STATES = ("debug", "info", "warning", "error", "critical")
+# Plainer words than pydantic's.
+_TYPE_RULES = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "list_type": "a list",
+}
+_SAMPLING_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+
+
+def collect_faults(settings: Settings) -> list[Fault]:
+    """Find all that is wrong with the settings.
+
+    Args:
+        settings: The settings, with the model's class if it is known.
+
+    Returns:
+        The faults, unknown names first; empty if there are none.
+    """
+    checks: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
+        _unknown_faults,
+        _process_faults,
+        _schema_faults,
+        _common_faults,
+        _head_faults,
+        _loss_faults,
+        _sampling_faults,
+        evaluation_faults,
+        _session_faults,
+        _path_faults,
+    )
+    faults = [fault for check in checks for fault in check(settings)]
+    return list({fault.message: fault for fault in faults}.values())
+
+
+def _unknown_faults(settings: Settings) -> Iterator[Fault]:
+    if settings.model_class is None:
+        return
+    extra = settings.get("extra_settings")
+    known = known_settings(settings.model_class, settings.dataset)
+    accepted = known | set(extra if isinstance(extra, list) else ())
+    for key in sorted(settings.given - accepted):
+        message = unknown_setting(key, settings.model, known)
+        yield Fault(f"{message} ({settings.sources.get(key, '')})", (key,))
+
+
+def _process_faults(settings: Settings) -> Iterator[Fault]:
+    """Several processes: refused as a whole rather than half working."""
+    given = [key for key in ("local_rank", "offset") if settings.get(key) is not None]
+    for key in ("nproc", "world_size"):
+        count = settings.get(key)
+        if count is not None and not (is_finite_number(count) and count <= 1):
+            given.append(key)
+    if given:
+        names = ", ".join(f"{key}={settings.get(key)!r}" for key in given)
+        yield Fault(
+            f"several processes ({names}) are not supported yet; run one process", tuple(given)
+        )
+
+
+def _schema_faults(settings: Settings) -> Iterator[Fault]:
+    own = settings_class(settings.model_class) if settings.model_class else None
+    schemas: list[type[BaseModel]] = [RunSettings, own] if own else [RunSettings]
+    for schema in schemas:
+        try:
+            read_settings(schema, settings.values)
+        except ValidationError as error:
+            for detail in error.errors():
+                yield from _explained(settings, schema, detail)
+        yield from _infinite_faults(settings, schema)
+
+
+def read_settings(schema: type[SchemaT], values: Mapping[str, Any]) -> SchemaT:
+    """Build typed settings from the values that belong to a schema.
+
+    Args:
+        schema: One of the classes of ``recbole_fofa.settings``.
+        values: Settings by name; others are left out.
+
+    Returns:
+        The typed settings.
+
+    Raises:
+        pydantic.ValidationError: A value is of a wrong type or out of its limits. Types are taken
+            strictly: the text "no" is no boolean and True is no number.
+    """
+    own = {key: values[key] for key in schema.model_fields if key in values}
+    return schema.model_validate(own, strict=True)
+
+
+def _explained(settings: Settings, schema: type[BaseModel], detail: Any) -> Iterator[Fault]:
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
+        # A rule of several settings names them in its message; each broken rule is a line.
+        for line in text.splitlines():
+            yield Fault(line, tuple(key for key in schema.model_fields if key in line))
+        return
+    key = str(detail["loc"][0])
+    rule = _TYPE_RULES.get(detail["type"], text.removeprefix("Input should be "))
+    yield settings.must(key, rule)
+
+
+def _infinite_faults(settings: Settings, schema: type[BaseModel]) -> Iterator[Fault]:
+    for key in schema.model_fields:
+        value = settings.get(key)
+        if isinstance(value, float) and not is_finite_number(value):
+            yield settings.must(key, "a finite number")
+
+
+def _is_int(value: Any, lowest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+
+
+_RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    (
+        "epochs eval_step stopping_step worker loss_decimal_place metric_decimal_place",
+        "a whole number of at least 0",
+        lambda value: _is_int(value, 0),
+    ),
+    (
+        "train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH hidden_size n_heads",
+        "a whole number of at least 1",
+        lambda value: _is_int(value, 1),
+    ),
+    (
+        "seed",
+        "a whole number from 0 to 4294967295",
+        lambda value: _is_int(value, 0) and value < 2**32,
+    ),
+    ("learning_rate", "a number above 0", lambda value: is_finite_number(value) and value > 0),
+    ("weight_decay", "a number of at least 0", lambda v: is_finite_number(v) and v >= 0),
+    (
+        """use_gpu reproducibility show_progress save_dataset save_dataloaders log_wandb shuffle
+        require_pow enable_amp enable_scaler repeatable filter_inter_by_user_or_item""",
+        "true or false",
+        lambda value: isinstance(value, bool),
+    ),
+    (
+        "clip_grad_norm",
+        "null or a dict such as {max_norm: 5}",
+        lambda value: value is None or isinstance(value, dict),
+    ),
+    ("dataset data_path checkpoint_dir", "text", lambda value: isinstance(value, str)),
+)
+
+
+def _common_faults(settings: Settings) -> Iterator[Fault]:
+    # What a schema of this package has is checked with it.
+    own = settings_class(settings.model_class) if settings.model_class else None
+    checked = set(own.model_fields) if own else set()
+    for keys, rule, holds in _RULES:
+        for key in keys.split():
+            if key in settings.values and key not in checked and not holds(settings.get(key)):
+                yield settings.must(key, rule)
+    for key, names in (("learner", LEARNERS), ("state", STATES)):
+        value = settings.get(key)
+        # RecBole takes no state for "info".
+        if (value is not None or key == "learner") and str(value).lower() not in names:
+            near = suggestion(str(value), names)
+            yield Fault(
+                f"{key} must be one of {', '.join(names)}; {settings.shown(key)}{near}", (key,)
+            )
+
+
+def _head_faults(settings: Settings) -> Iterator[Fault]:
+    width, heads = settings.get("hidden_size"), settings.get("n_heads")
+    if _is_int(width, 1) and _is_int(heads, 1) and width % heads:
+        # The words of ForwardOFASettings, so that the two are reported once.
+        yield Fault(
+            f"hidden_size ({width}) must be divisible by n_heads ({heads})",
+            ("hidden_size", "n_heads"),
+        )
+
+
+def _loss_faults(settings: Settings) -> Iterator[Fault]:
+    model_class = settings.model_class
+    if model_class is None or hasattr(model_class, "input_type"):
+        return
+    keys = ("loss_type", "train_neg_sample_args")
+    loss = settings.get("loss_type")
+    # RecBole's own models have two losses; BCE is this package's.
+    names = ["CE", "BPR"]
+    if not model_class.__module__.startswith("recbole."):
+        names.append("BCE")
+    if loss is None:
+        yield Fault(
+            f"model {settings.model} has neither an input_type nor a loss_type; "
+            f"set loss_type to one of {', '.join(names)}",
+            keys,
+        )
+    elif loss not in names and settings_class(model_class) is None:
+        rule = f"one of {', '.join(names)} for {settings.model}"
+        yield Fault(settings.must("loss_type", rule).message, keys)
+
+
+def _sampling_faults(settings: Settings) -> Iterator[Fault]:
+    key, args, loss = "train_neg_sample_args", settings.get("train_neg_sample_args"), None
+    if not hasattr(settings.model_class, "input_type"):
+        loss = settings.get("loss_type")
+    if args is not None and not isinstance(args, dict):
+        yield settings.must(key, "null or a dict such as {distribution: uniform, sample_num: 1}")
+        return
+    samples = args is not None and args.get("distribution", "uniform") not in (None, "None", "none")
+    if loss == "CE" and samples and settings.is_sequential:
+        yield Fault(
+            f"loss_type CE scores all items and takes no negatives, but {key} is set to {args}; "
+            f"leave it out, or set loss_type to BPR or BCE",
+            (key, "loss_type"),
+        )
+    pairwise = getattr(settings.model_class, "input_type", None) == InputType.PAIRWISE
+    if not samples and (pairwise or loss in ("BPR", "BCE")):
+        what = f"loss_type {loss}" if loss else f"model {settings.model}"
+        yield Fault(
+            f"{what} compares with sampled negatives, but {key} is null; leave {key} out",
+            (key, "loss_type"),
+        )
+    if samples:
+        yield from _sampling_value_faults(key, args or {})
+
+
+def _sampling_value_faults(key: str, args: Mapping[str, Any]) -> Iterator[Fault]:
+    for name in args:
+        if name not in _SAMPLING_KEYS:
+            yield Fault(
+                f"unknown key {name!r} in {key}{suggestion(str(name), _SAMPLING_KEYS)}", (key,)
+            )
+    rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+        ("distribution", "uniform or popularity", lambda v: v in ("uniform", "popularity")),
+        ("sample_num", "a whole number of at least 1", lambda v: _is_int(v, 1)),
+        ("alpha", "a number", is_finite_number),
+        ("dynamic", "true or false", lambda v: isinstance(v, bool)),
+        ("candidate_num", "a whole number of at least 0", lambda v: _is_int(v, 0)),
+    )
+    for name, rule, holds in rules:
+        if name in args and not holds(args[name]):
+            yield Fault(f"{name} of {key} must be {rule}; got {args[name]!r}", (key,))
+
+
+def _session_faults(settings: Settings) -> Iterator[Fault]:
+    own = settings_class(settings.model_class) if settings.model_class else None
+    regime = settings.get("train_regime")
+    if own and settings.get("benchmark_filename") and regime == "session":
+        yield Fault(
+            "benchmark_filename (files split beforehand) cannot be cut into sessions; "
+            "set train_regime: prefix",
+            ("benchmark_filename", "train_regime"),
+        )
+
+
+def _path_faults(settings: Settings) -> Iterator[Fault]:
+    resume = settings.get("resume_from")
+    if isinstance(resume, str) and not os.path.isfile(os.path.expanduser(resume)):
+        path = os.path.abspath(os.path.expanduser(resume))
+        yield Fault(f"resume_from: there is no checkpoint file {path}", ("resume_from",))
+    for key in ("output_dir", "checkpoint_dir"):
+        folder = settings.get(key)
+        if isinstance(folder, str) and settings.sources.get(key) != DERIVED:
+            reason = _not_writable(Path(os.path.expanduser(folder)).absolute())
+            if reason:
+                yield Fault(f"{key} {folder!r} cannot be written: {reason}", (key,))
+
+
+def _not_writable(folder: Path) -> str:
+    """Why a folder cannot be made or written to; nothing is made. Empty if it can."""
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    except (OSError, ValueError) as error:
+        return str(error)
+    if not nearest.is_dir():
+        return f"{nearest} is not a folder"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"no permission to write to {nearest}"

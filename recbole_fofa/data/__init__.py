@@ -1,0 +1,1 @@
+"""From files to batches: location, checks, ordered datasets, lazy sequences, session windows."""

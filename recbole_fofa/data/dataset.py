@@ -1,0 +1,223 @@
+"""RecBole datasets in float64 order, from plain or gzipped files, with lazy prefixes."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_fofa.compat import elementwise_length, single_process_barrier
+from recbole_fofa.data.sequences import Histories
+from recbole_fofa.errors import DataError
+
+POSITION = "history_position"
+"""Field of a row's target: its index in :class:`Histories`."""
+ADAPT_PREFIX = "adapt_"
+"""Prefix of the fields that adaptation reads."""
+
+
+class OrderedMixin(Dataset):
+    """Order by (user, time) in float64, file order among ties, before RecBole casts to float32.
+
+    Everything RecBole sorts later it sorts stably by the same keys, so this order survives.
+    """
+
+    def _load_data(self, token: str, dataset_path: str) -> None:
+        with _plain_files(Path(dataset_path), token) as folder:
+            super()._load_data(token, str(folder))
+
+    def _download(self) -> None:
+        with single_process_barrier():
+            super()._download()
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        super()._load_inter_feat(token, dataset_path)
+        if self.benchmark_filename_list is not None:
+            self._cut_benchmark_lists()
+        elif self.time_field in self.inter_feat and self.uid_field in self.inter_feat:
+            self._order()
+
+    def _order(self) -> None:
+        rows = self.inter_feat
+        users = rows[self.uid_field]
+        if rows[self.time_field].isna().any():  # checked before; here only if it is to be filled
+            filled = rows.groupby(users, sort=False)[self.time_field].ffill()
+            rows[self.time_field] = filled.fillna(rows[self.time_field].min())
+        # Users stay in the order of their first row: RecBole numbers them by appearance.
+        order = np.lexsort((rows[self.time_field].to_numpy(), users.factorize()[0]))
+        self.inter_feat = rows.iloc[order].reset_index(drop=True)
+
+    def _remove_duplication(self) -> None:
+        """Stable where RecBole's quicksort is not (rm_dup_inter: first or last)."""
+        keep = self.config["rm_dup_inter"]
+        if keep is not None:
+            self.inter_feat = self.inter_feat.drop_duplicates(
+                subset=[self.uid_field, self.iid_field], keep=keep
+            )
+
+    def _fill_nan(self) -> None:
+        """RecBole's rule, by assignment: its chained fills do nothing under pandas 3."""
+        for name in self.feat_name_list:
+            feature = getattr(self, name)
+            for field in feature:
+                kind = self.field2type[field]
+                if kind == FeatureType.TOKEN:
+                    feature[field] = feature[field].fillna(0).astype(np.int64)
+                elif kind == FeatureType.FLOAT:
+                    feature[field] = feature[field].fillna(feature[field].mean())
+                else:
+                    empty = np.array([], np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                    feature[field] = [
+                        empty if isinstance(value, float) else value for value in feature[field]
+                    ]
+
+    def _data_processing(self) -> None:
+        with elementwise_length():
+            super()._data_processing()
+
+    def _cut_benchmark_lists(self) -> None:
+        """Pre-split files bring their histories: cut them to the most recent items."""
+        newest = self.config["MAX_ITEM_LIST_LENGTH"]
+        for field in [f for f in self.inter_feat if f.endswith(self.config["LIST_SUFFIX"])]:
+            self.inter_feat[field] = [row[-newest:] for row in self.inter_feat[field]]
+            self.field2seqlen[field] = newest
+
+
+class FofaDataset(OrderedMixin, Dataset):
+    """For RecBole's general models."""
+
+
+class FofaSequentialDataset(OrderedMixin, SequentialDataset):
+    """For sequential models, RecBole's and ours: one row per prefix, cut out when it is read.
+
+    RecBole copies every prefix of every user (about 1 KB an interaction). Here a row holds its
+    target and its position; ``dataset[index]`` adds the lists, so that RecBole's loaders and
+    models see what they always saw. With ``adapt_seq_length`` set, the longer behaviour that
+    adaptation reads comes as ``adapt_<item list>`` and ``adapt_<length>``.
+
+    Attributes:
+        histories: All users' items and times in order; ``None`` for benchmark files.
+    """
+
+    histories: Histories | None = None
+
+    def _normalize(self) -> None:
+        """Keep the raw times: session gaps are in seconds, and RecBole scales to [0, 1]."""
+        if self.time_field in self.inter_feat:
+            self._raw_times = self.inter_feat[self.time_field].to_numpy(dtype=np.float64)
+        super()._normalize()
+
+    def data_augmentation(self) -> None:
+        """One row per prefix: ``u, <i1 .. i(t-1)> | i_t``, without copying the prefixes."""
+        self._aug_presets()
+        self._check_field("uid_field", "time_field")
+        users = self.inter_feat[self.uid_field].numpy()
+        order = np.argsort(users, kind="stable")
+        flat = self.inter_feat[torch.from_numpy(order)]
+        self.histories = Histories.of(
+            flat[self.uid_field].numpy(),
+            flat[self.iid_field].numpy(),
+            self._raw_times[order],
+        )
+        self._flat_lists = {
+            f"{field}{self.config['LIST_SUFFIX']}": flat[field]
+            for field in flat
+            if field != self.uid_field
+        }
+        targets = np.flatnonzero(np.arange(len(order)) > self.histories.starts)
+        rows = flat[torch.from_numpy(targets)]
+        lengths = self.histories.n_before(targets, self.max_item_list_len)
+        rows.update(
+            Interaction(
+                {
+                    self.item_list_length_field: torch.from_numpy(lengths),
+                    POSITION: torch.from_numpy(targets),
+                }
+            )
+        )
+        self.inter_feat = rows
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        if self.histories is None:
+            return super().__getitem__(index, join)
+        # A tensor index; Interaction's own __getitem__ goes through a Python list.
+        chosen = torch.as_tensor(index) if not isinstance(index, slice) else index
+        columns = self.inter_feat.interaction
+        rows = Interaction({field: values[chosen] for field, values in columns.items()})
+        positions = rows[POSITION].numpy().reshape(-1)
+        self._add_lists(rows, positions)
+        self._add_behaviour(rows, positions)
+        return self.join(rows) if join else rows
+
+    def _add_lists(self, rows: Interaction, positions: np.ndarray) -> None:
+        begins = positions - rows[self.item_list_length_field].numpy().reshape(-1)
+        places = begins[:, None] + np.arange(self.max_item_list_len)
+        outside = torch.from_numpy(places >= positions[:, None])
+        places = torch.from_numpy(places).masked_fill(outside, 0)
+        for field, flat in self._flat_lists.items():
+            values = flat[places]
+            padding = outside.view(*outside.shape, *[1] * (values.dim() - 2))
+            rows.interaction[field] = values.masked_fill(padding, 0)
+
+    def _add_behaviour(self, rows: Interaction, positions: np.ndarray) -> None:
+        longest = self.config["adapt_seq_length"]
+        if longest and self.histories is not None:
+            item_list = self.iid_field + self.config["LIST_SUFFIX"]
+            lengths = self.histories.n_before(positions, longest)
+            rows.interaction[ADAPT_PREFIX + item_list] = self.histories.before(positions, longest)
+            rows.interaction[ADAPT_PREFIX + self.item_list_length_field] = torch.from_numpy(lengths)
+
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
+        """Sparse matrix of interactions; each user's first item comes from the histories."""
+        if self.histories is None:
+            return super().inter_matrix(form, value_field)
+        if value_field is not None:
+            raise DataError(f"inter_matrix of '{value_field}' is not offered for lazy sequences")
+        positions = self.inter_feat[POSITION].numpy()
+        firsts = np.unique(self.histories.starts[positions])
+        both = np.concatenate([firsts, positions])
+        local = Interaction(
+            {
+                self.uid_field: torch.from_numpy(self.histories.users[both]),
+                self.iid_field: torch.from_numpy(self.histories.items[both]),
+            }
+        )
+        return self._create_sparse_matrix(local, self.uid_field, self.iid_field, form, None)
+
+    def _benchmark_presets(self) -> None:
+        """As RecBole's, by ``map``: ``agg(len)`` gives one number for all under pandas 3."""
+        suffix = self.config["LIST_SUFFIX"]
+        for field in [f for f in self.inter_feat if f + suffix in self.inter_feat]:
+            setattr(self, f"{field}_list_field", field + suffix)
+        self.set_field_property(
+            self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
+        )
+        lists = self.inter_feat[self.iid_field + suffix]
+        self.inter_feat[self.item_list_length_field] = lists.map(len)
+
+
+@contextmanager
+def _plain_files(folder: Path, token: str) -> Iterator[Path]:
+    """The folder itself, or a temporary one with its gzipped files unpacked."""
+    packed = sorted(folder.glob(f"{token}.*.gz")) if folder.is_dir() else []
+    context = tempfile.TemporaryDirectory() if packed else nullcontext(str(folder))
+    with context as place:
+        if packed:
+            for path in folder.glob(f"{token}.*"):
+                target = Path(place) / path.name.removesuffix(".gz")
+                if path.suffix != ".gz":
+                    shutil.copy(path, target)
+                elif not (folder / target.name).exists():
+                    with gzip.open(path, "rb") as source, target.open("wb") as sink:
+                        shutil.copyfileobj(source, sink)
+        yield Path(place)

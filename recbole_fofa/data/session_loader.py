@@ -1,0 +1,214 @@
+"""Session-window batches: the deployment itself as a training sample (design is ours).
+
+A sample is a window of consecutive targets of one user. Adaptation reads only what lies before
+the window; the network reads a context and the window's own items, causally, and is asked for
+every target. Windows are drawn anew each epoch and batched by length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_fofa.data.dataset import ADAPT_PREFIX, POSITION, FofaSequentialDataset
+from recbole_fofa.data.sequences import Histories, IntArray
+from recbole_fofa.errors import DataError
+
+TARGETS = "session_targets"
+"""Field: the item to predict at each input position, 0 where there is none, ``[B, T]``."""
+NEGATIVES = "session_negatives"
+"""Field: one sampled item for each target (BCE and BPR), ``[B, T]``."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of targets ``begins[i] .. ends[i] - 1``, as positions in the histories."""
+
+    begins: IntArray
+    ends: IntArray
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+
+def training_ranges(dataset: FofaSequentialDataset) -> Windows:
+    """Each user's training targets as one range of positions.
+
+    Raises:
+        DataError: If a user's training targets are not the first ones of the user.
+    """
+    if dataset.histories is None:
+        raise DataError("train_regime: session needs whole histories, not benchmark files")
+    positions = np.sort(dataset.inter_feat[POSITION].numpy())
+    starts, first, counts = np.unique(
+        dataset.histories.starts[positions], return_index=True, return_counts=True
+    )
+    ends = positions[first] + counts
+    if (positions[first] != starts + 1).any() or (positions[first + counts - 1] != ends - 1).any():
+        raise DataError(
+            "train_regime: session needs each user's earliest interactions in the training set: "
+            "set eval_args: {order: TO, group_by: user}, or train_regime: prefix"
+        )
+    return Windows(starts + 1, ends)
+
+
+def draw_windows(
+    ranges: Windows,
+    session_length: int,
+    random: np.random.Generator,
+    times: np.ndarray | None = None,
+    gap: float | None = None,
+) -> Windows:
+    """Cut each range into consecutive windows; every target lies in exactly one.
+
+    Args:
+        ranges: One range of targets for each user.
+        session_length: Largest number of targets in a window. Lengths are drawn uniformly from
+            its upper half, and the first window's also below that, so that borders move.
+        random: Source of the draws.
+        times: Time of each position, needed with ``gap``.
+        gap: Seconds of pause that start a new window; sessions that are longer than
+            ``session_length`` are cut. Nothing is drawn then.
+    """
+    if gap is not None and times is not None:
+        pauses = np.flatnonzero(np.diff(times) > gap) + 1
+        ranges = _cut_at(ranges, pauses)
+        lengths = np.full(len(ranges), session_length)
+    begins, ends = [], []
+    begin = ranges.begins.copy()
+    shortest = max(1, session_length // 2)
+    lengths = random.integers(1, session_length + 1, len(ranges)) if gap is None else lengths
+    active = np.flatnonzero(begin < ranges.ends)
+    while len(active):
+        end = np.minimum(begin[active] + lengths[active], ranges.ends[active])
+        begins.append(begin[active])
+        ends.append(end)
+        begin[active] = end
+        active = active[end < ranges.ends[active]]
+        if gap is None:
+            lengths[active] = random.integers(shortest, session_length + 1, len(active))
+    return Windows(np.concatenate(begins), np.concatenate(ends))
+
+
+def _cut_at(ranges: Windows, cuts: IntArray) -> Windows:
+    """Split ranges at the given positions."""
+    borders = np.unique(np.concatenate([ranges.begins, ranges.ends, cuts]))
+    begins, ends = borders[:-1], borders[1:]
+    owner = np.searchsorted(ranges.begins, begins, side="right") - 1
+    inside = (owner >= 0) & (begins < ranges.ends[np.maximum(owner, 0)])
+    return Windows(begins[inside], ends[inside])
+
+
+class SessionLoader:
+    """Iterates over session-window batches; what RecBole's trainer expects of a loader.
+
+    Args:
+        dataset: The training split.
+        batch_size: Windows in a batch.
+        session_length: See :func:`draw_windows`.
+        gap: See :func:`draw_windows`.
+        adapt_length: Latest items that adaptation reads.
+        seed: With the epoch, decides every draw, so that a resumed run continues bit for bit.
+        shuffle: Whether batches come in random order.
+        negatives: ``None``, ``"uniform"`` or ``"popularity"``: one negative for each target.
+
+    Each batch holds RecBole's item list and length (the input), ``adapt_`` of both (what
+    adaptation reads), ``session_targets`` and, if asked for, ``session_negatives``.
+    """
+
+    def __init__(
+        self,
+        dataset: FofaSequentialDataset,
+        *,
+        batch_size: int,
+        session_length: int,
+        gap: float | None,
+        adapt_length: int,
+        seed: int,
+        shuffle: bool = True,
+        negatives: str | None = None,
+    ) -> None:
+        self._dataset = self.dataset = dataset
+        self.ranges = training_ranges(dataset)
+        self.histories: Histories = dataset.histories  # type: ignore[assignment]
+        self.batch_size = batch_size
+        self.max_length = dataset.max_item_list_len
+        self.session_length = min(session_length, self.max_length)
+        self.gap = gap
+        self.adapt_length = adapt_length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.negatives = negatives
+        self._item_list = dataset.iid_field + dataset.config["LIST_SUFFIX"]
+        self._length = dataset.item_list_length_field
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the windows of an epoch; a function of the seed and the epoch alone."""
+        self._random = np.random.default_rng([self.seed, epoch])
+        self.windows = draw_windows(
+            self.ranges, self.session_length, self._random, self.histories.times, self.gap
+        )
+        self._batches = self._bucket()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Interaction]:
+        for chosen in self._batches:
+            yield self.batch(Windows(self.windows.begins[chosen], self.windows.ends[chosen]))
+
+    def batch(self, windows: Windows) -> Interaction:
+        """Tensors of some windows.
+
+        The input of a window is its items but the last, after as much context as fits into
+        ``MAX_ITEM_LIST_LENGTH``; adaptation sees what lies before the window's first target.
+        """
+        begins, ends = windows.begins, windows.ends
+        first = np.maximum(self.histories.starts[begins], ends - 1 - self.max_length)
+        inputs = self.histories.slices(first, ends - 1)
+        targets = self.histories.slices(first + 1, ends)
+        columns = np.arange(targets.shape[1])
+        targets[torch.from_numpy(columns < (begins - first - 1)[:, None])] = 0
+        fields = {
+            self._item_list: inputs,
+            self._length: torch.from_numpy(ends - 1 - first),
+            ADAPT_PREFIX + self._item_list: self.histories.before(begins, self.adapt_length),
+            ADAPT_PREFIX + self._length: torch.from_numpy(
+                self.histories.n_before(begins, self.adapt_length)
+            ),
+            TARGETS: targets,
+        }
+        if self.negatives is not None:
+            fields[NEGATIVES] = self._sample_negatives(targets)
+        return Interaction(fields)
+
+    def _bucket(self) -> list[IntArray]:
+        """Batches of similar length: windows sorted by length, ties in random order."""
+        inputs = np.minimum(self.windows.ends - 1 - self._user_starts(), self.max_length)
+        behaviour = self.histories.n_before(self.windows.begins, self.adapt_length)
+        order = np.lexsort((self._random.random(len(inputs)), behaviour, inputs))
+        batches = np.split(order, np.arange(self.batch_size, len(order), self.batch_size))
+        if self.shuffle:
+            self._random.shuffle(batches)
+        return batches
+
+    def _user_starts(self) -> IntArray:
+        return self.histories.starts[self.windows.begins]
+
+    def _sample_negatives(self, targets: torch.Tensor) -> torch.Tensor:
+        """Any item but the target, as RecBole's RepeatableSampler draws for sequences."""
+        n_items = self._dataset.item_num
+        if self.negatives == "popularity":
+            drawn = self.histories.items[
+                self._random.integers(0, len(self.histories.items), targets.shape)
+            ]
+        else:
+            drawn = self._random.integers(1, n_items, targets.shape)
+        hit = drawn == targets.numpy()
+        drawn[hit] = drawn[hit] % (n_items - 1) + 1
+        return torch.from_numpy(drawn)

@@ -1,0 +1,33 @@
+"""The errors that users meet. Each message says what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class FofaError(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    Args:
+        faults: One message, or several that were found together. All of them are shown.
+    """
+
+    def __init__(self, faults: str | Sequence[str]) -> None:
+        self.faults: list[str] = [faults] if isinstance(faults, str) else list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class ConfigError(FofaError, ValueError):
+    """Settings that are unknown, out of range or contradict one another."""
+
+
+class DataError(FofaError, ValueError):
+    """Data files that are missing, malformed or too small for the chosen split."""
+
+
+class CheckpointError(FofaError):
+    """A checkpoint that cannot be read, or that belongs to another model."""
+
+
+class TrainingDivergedError(FofaError, ArithmeticError):
+    """A loss, gradient or parameter that is no longer finite."""

@@ -1,0 +1,1 @@
+"""What a trained model does on the devices of the evaluated users."""

@@ -1,0 +1,79 @@
+"""Which structures the evaluated users get: the first thing that a metric hides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class StructureSummary:
+    """Structures over the users of an evaluation.
+
+    Attributes:
+        n_users: Number of adaptations looked at.
+        keep_rate: Share of users who keep each block, ``L`` numbers.
+        soft_keep_rate: Mean keep probability of each block, ``L`` numbers.
+        n_structures: Number of distinct structures.
+        all_kept: Share of users who keep every block.
+        all_dropped: Share of users who keep none.
+        mean_macs_share: Mean MACs of the kept blocks relative to all blocks.
+        counts: Users of each structure, written as a string such as ``"101"``, most common first.
+    """
+
+    n_users: int
+    keep_rate: list[float]
+    soft_keep_rate: list[float]
+    n_structures: int
+    all_kept: float
+    all_dropped: float
+    mean_macs_share: float
+    counts: dict[str, int]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        rates = ", ".join(f"block {i}: {rate:.3f}" for i, rate in enumerate(self.keep_rate))
+        common = ", ".join(f"{key} x{count}" for key, count in list(self.counts.items())[:5])
+        return [
+            f"keep rate per block: {rates}",
+            f"distinct structures: {self.n_structures} among {self.n_users} users ({common})",
+            f"all blocks kept: {self.all_kept:.1%} of users, none kept: {self.all_dropped:.1%}, "
+            f"mean MACs of blocks: {self.mean_macs_share:.1%} of the full network",
+        ]
+
+
+@torch.no_grad()
+def summarize_structures(model: Any, eval_data: Iterable[Any]) -> StructureSummary:
+    """Adapt every user of a loader once and count what comes out.
+
+    Args:
+        model: A model with ``structures(interaction)``; put into evaluation mode.
+        eval_data: RecBole's evaluation loader; its batches begin with the interaction.
+    """
+    model.eval()
+    hard, soft = [], []
+    for interaction, *_ in eval_data:
+        structure, probabilities = model.structures(interaction.to(model.device))
+        hard.append(structure.cpu())
+        soft.append(probabilities.cpu())
+    kept = torch.cat(hard) > 0
+    macs = torch.tensor(model.network.block_macs, dtype=torch.float64)
+    counts = Counter("".join("01"[bit] for bit in row) for row in kept.int().tolist())
+    return StructureSummary(
+        n_users=len(kept),
+        keep_rate=kept.double().mean(0).tolist(),
+        soft_keep_rate=torch.cat(soft).double().mean(0).tolist(),
+        n_structures=len(counts),
+        all_kept=kept.all(1).double().mean().item(),
+        all_dropped=(~kept.any(1)).double().mean().item(),
+        mean_macs_share=((kept.double() @ macs) / macs.sum()).mean().item(),
+        counts=dict(counts.most_common()),
+    )

@@ -1,0 +1,170 @@
+"""Structure-guided mapper: what are this user's block parameters? (Figure 3c)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recbole_fofa.model.backbone.base import BlockSpec, ParameterSpec
+from recbole_fofa.model.extractor import SequenceExtractor
+
+MapperForm = Literal["full", "residual", "low_rank"]
+
+
+class Hypernetwork(nn.Module):
+    """One block's hypernetwork: a condition vector to a change of each of the block's tensors.
+
+    ``residual``: a code of ``rank`` numbers in (-1, 1), times a learned basis. ``low_rank``: each
+    matrix changes by ``U C(u) V`` with shared ``U [rows, R]``, ``V [R, columns]`` and a generated
+    core ``C(u) [R, R]``; vectors as in ``residual``. ``full``: matrices are generated whole, by a
+    linear map of the condition (there is no shared base for them); vectors as in ``residual``.
+
+    Initial scales are set so that a generated matrix starts with the statistics of the
+    backbone's own initialisation, and no factor is zero, so that the gradient reaches all of
+    them at the first step (both ours).
+
+    Args:
+        parameters: The block's tensors.
+        condition_size: ``D``.
+        form: See above.
+        rank: ``R``.
+        scale: Initial size of the change relative to ``initializer_range``.
+        initializer_range: Standard deviation of the backbone's initial matrices.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, ParameterSpec],
+        *,
+        condition_size: int,
+        form: MapperForm,
+        rank: int,
+        scale: float,
+        initializer_range: float,
+    ) -> None:
+        super().__init__()
+        self.specs = dict(parameters)
+        self.form = form
+        self.rank = rank
+        matrices = [name for name, spec in self.specs.items() if spec.is_matrix]
+        self.special = matrices if form != "residual" else []
+        self.coded = [name for name in self.specs if name not in self.special]
+
+        self.to_code = nn.Linear(condition_size, rank)
+        change = scale * initializer_range
+        # E[tanh(z)^2] is about 0.4 for a standard normal z.
+        coded_size = sum(self.specs[name].size for name in self.coded)
+        self.basis = nn.Parameter(torch.randn(rank, coded_size) * change / math.sqrt(0.4 * rank))
+        nn.init.normal_(self.to_code.weight, std=1 / math.sqrt(condition_size))
+        nn.init.zeros_(self.to_code.bias)
+        if form == "full":
+            size = sum(self.specs[name].size for name in matrices)
+            std = initializer_range / math.sqrt(condition_size)
+            self.generator = nn.Parameter(torch.randn(condition_size, size) * std)
+        if form == "low_rank":
+            self.to_cores = nn.Linear(condition_size, len(matrices) * rank * rank)
+            nn.init.normal_(self.to_cores.weight, std=1 / math.sqrt(condition_size))
+            nn.init.zeros_(self.to_cores.bias)
+            # A sum over R^2 products of three factors; the core's entries are in (-1, 1).
+            factor = math.sqrt(change / (math.sqrt(0.4) * rank))
+            self.left = nn.ParameterDict(
+                {name: torch.randn(self.specs[name].shape[0], rank) * factor for name in matrices}
+            )
+            self.right = nn.ParameterDict(
+                {name: torch.randn(rank, self.specs[name].shape[1]) * factor for name in matrices}
+            )
+
+    def forward(self, condition: Tensor) -> dict[str, Tensor]:
+        """``[B, D]`` to one ``[B, *shape]`` for each tensor of the block."""
+        generated = self._split(torch.tanh(self.to_code(condition)) @ self.basis, self.coded)
+        if self.form == "full":
+            generated |= self._split(condition @ self.generator, self.special)
+        elif self.form == "low_rank":
+            generated |= self._low_rank_changes(condition)
+        return generated
+
+    def _low_rank_changes(self, condition: Tensor) -> dict[str, Tensor]:
+        cores = torch.tanh(self.to_cores(condition)).view(
+            -1, len(self.special), self.rank, self.rank
+        )
+        return {
+            name: self.left[name] @ core @ self.right[name]  # [B, rows, columns]
+            for name, core in zip(self.special, cores.unbind(1), strict=True)
+        }
+
+    def _split(self, flat: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        parts = torch.split(flat, [self.specs[name].size for name in names], dim=1)
+        return {
+            name: part.view(-1, *self.specs[name].shape)
+            for name, part in zip(names, parts, strict=True)
+        }
+
+
+class StructureGuidedMapper(nn.Module):
+    """A second extractor, started from the structural vector, and one hypernetwork per block.
+
+    From the paper: the separate extractor, the structural vector as its guide, ``L`` parallel
+    hypernetworks that share nothing. Ours: the vector enters as the initial state. With
+    ``parallel=False`` (an ablation) one hypernetwork serves all blocks and is told which one by
+    a learned embedding that is added to its condition.
+
+    Args:
+        blocks: The blocks to generate.
+        hidden_size: ``D``.
+        parallel: One hypernetwork per block, or one for all.
+        form: See :class:`Hypernetwork`.
+        rank: ``R``.
+        scale: See :class:`Hypernetwork`.
+        initializer_range: See :class:`Hypernetwork`.
+
+    Attributes:
+        without_base: Names of the tensors that are generated whole, not as a change of a base.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[BlockSpec],
+        *,
+        hidden_size: int,
+        parallel: bool,
+        form: MapperForm,
+        rank: int,
+        scale: float,
+        initializer_range: float,
+    ) -> None:
+        super().__init__()
+        self.extractor = SequenceExtractor(hidden_size)
+        self.hypernetworks = nn.ModuleList(
+            Hypernetwork(
+                block.parameters,
+                condition_size=hidden_size,
+                form=form,
+                rank=rank,
+                scale=scale,
+                initializer_range=initializer_range,
+            )
+            for block in (blocks if parallel else blocks[:1])
+        )
+        self.without_base = frozenset(
+            name for name, spec in blocks[0].parameters.items() if form == "full" and spec.is_matrix
+        )
+        self.block_embedding = None if parallel else nn.Embedding(len(blocks), hidden_size)
+
+    def interest(
+        self, behaviour: Tensor, lengths: Tensor, structural_vector: Tensor | None
+    ) -> Tensor:
+        """Structure-related interest ``[B, D]`` from behaviour ``[B, H, D]`` and its lengths."""
+        interest: Tensor = self.extractor(behaviour, lengths, structural_vector)
+        return interest
+
+    def generate(self, index: int, interest: Tensor) -> dict[str, Tensor]:
+        """Block ``index``'s generated tensors, each ``[B, *shape]``, from interest ``[B, D]``."""
+        if self.block_embedding is not None:
+            interest = interest + self.block_embedding.weight[index]
+            index = 0
+        generated: dict[str, Tensor] = self.hypernetworks[index](interest)
+        return generated

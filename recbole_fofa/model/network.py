@@ -1,0 +1,163 @@
+"""The assembled network: a backbone, a structure and parameters (Figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recbole_fofa.model.backbone.base import Backbone
+from recbole_fofa.model.controller import StructureController
+from recbole_fofa.model.mapper import StructureGuidedMapper
+from recbole_fofa.model.structure import keep_margins, sample_structure, select_structure
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What one forward pass decides for each user of a batch; a value, never kept by a module.
+
+    Attributes:
+        structure: 1 for a kept and 0 for a dropped block, ``[B, L]``.
+        parameters: For each block its tensors, ``[B, *shape]``, or ``[*shape]`` where all users
+            share them; ``None`` for a block that nobody in the batch keeps.
+        logits: The controller's, ``[B, L, 2]``; ``None`` without a controller.
+    """
+
+    structure: Tensor
+    parameters: tuple[Mapping[str, Tensor] | None, ...]
+    logits: Tensor | None
+
+
+class AdaptiveNetwork(nn.Module):
+    """Backbone with shared base parameters, structure controller and structure-guided mapper.
+
+    Without a controller every block is kept; without a mapper all users share the base; without
+    both it is the static backbone.
+
+    Args:
+        backbone: The on-device network.
+        controller: Chooses the blocks, or ``None``.
+        mapper: Generates the parameters, or ``None``.
+        structure_guided: Whether the structural vector starts the mapper's extractor.
+        initializer_range: Standard deviation of the base's initial matrices.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        controller: StructureController | None,
+        mapper: StructureGuidedMapper | None,
+        *,
+        structure_guided: bool,
+        initializer_range: float,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.controller = controller
+        self.mapper = mapper
+        self.structure_guided = structure_guided
+        without_base = mapper.without_base if mapper is not None else frozenset()
+        self.base = nn.ModuleList(
+            nn.ParameterDict(
+                {
+                    name: nn.Parameter(spec.initial(initializer_range))
+                    for name, spec in block.parameters.items()
+                    if name not in without_base
+                }
+            )
+            for block in backbone.blocks
+        )
+        full_length = backbone.max_length
+        self.block_macs = [
+            backbone.block_macs(index, full_length) for index in range(len(backbone.blocks))
+        ]
+
+    def adapt(
+        self,
+        behaviour: Tensor,
+        lengths: Tensor,
+        *,
+        budget: Tensor | None = None,
+        temperature: float = 1.0,
+    ) -> Adaptation:
+        """Decide structure and parameters from the behaviour, in one forward pass.
+
+        In training mode the structure is sampled, at inference it is the argmax. The modules
+        are not changed: adapting one user has no effect on another.
+
+        Args:
+            behaviour: Item embeddings of the recent behaviour, padded on the right, ``[B, H, D]``.
+            lengths: Number of items of each user, ``[B]``.
+            budget: Share of the blocks' MACs that each user may spend, ``[B]``.
+            temperature: Of Gumbel-Softmax, in training.
+        """
+        logits = None
+        if self.controller is not None:
+            logits = self.controller(behaviour, lengths, budget)
+        structure = self._structure(logits, behaviour, budget, temperature)
+        return Adaptation(
+            structure, self._block_parameters(behaviour, lengths, logits, structure), logits
+        )
+
+    def forward(self, item_emb: Tensor, adaptation: Adaptation) -> Tensor:
+        """Run each user's own network: ``[B, T, D]`` to hidden states ``[B, T, D]``."""
+        x = self.backbone.embed(item_emb)
+        for index, parameters in enumerate(adaptation.parameters):
+            gate = adaptation.structure[:, index]
+            if self.training:
+                if parameters is not None:
+                    y = self.backbone.apply_block(index, x, parameters)
+                    gate = gate.view(-1, 1, 1)
+                    x = gate * y + (1 - gate) * x
+            else:
+                x = self._apply_where_kept(index, x, parameters, gate > 0)
+        return x
+
+    def _structure(
+        self, logits: Tensor | None, behaviour: Tensor, budget: Tensor | None, temperature: float
+    ) -> Tensor:
+        if logits is None:
+            return behaviour.new_ones(behaviour.shape[0], len(self.base))
+        if self.training:
+            return sample_structure(logits, temperature, self.block_macs, budget)
+        return select_structure(keep_margins(logits), self.block_macs, budget)
+
+    def _block_parameters(
+        self, behaviour: Tensor, lengths: Tensor, logits: Tensor | None, structure: Tensor
+    ) -> tuple[Mapping[str, Tensor] | None, ...]:
+        bases = [dict(base.named_parameters()) for base in self.base]
+        if self.mapper is None:
+            return tuple(bases)
+        vector = None
+        if self.structure_guided and self.controller is not None and logits is not None:
+            vector = self.controller.structural_vector(logits)
+        interest = self.mapper.interest(behaviour, lengths, vector)
+        wanted = [self.training or bool(kept) for kept in structure.any(0)]
+        return tuple(
+            _on_base(base, self.mapper.generate(index, interest)) if wanted[index] else None
+            for index, base in enumerate(bases)
+        )
+
+    def _apply_where_kept(
+        self, index: int, x: Tensor, parameters: Mapping[str, Tensor] | None, kept: Tensor
+    ) -> Tensor:
+        """A dropped block costs nothing: it is computed for the users who keep it, and no other."""
+        if parameters is None or not bool(kept.any()):
+            return x
+        if bool(kept.all()):
+            return self.backbone.apply_block(index, x, parameters)
+        specs = self.backbone.blocks[index].parameters
+        own = {
+            name: value[kept] if value.dim() > len(specs[name].shape) else value
+            for name, value in parameters.items()
+        }
+        return torch.index_put(x, (kept,), self.backbone.apply_block(index, x[kept], own))
+
+
+def _on_base(base: Mapping[str, Tensor], generated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Generated changes on top of the shared base, where there is one."""
+    return {
+        name: base[name] + change if name in base else change for name, change in generated.items()
+    }

@@ -1,0 +1,198 @@
+"""One call from a name to a result, as RecBole's quick start, but without ray."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data import create_dataset
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.utils import init_seed, set_color
+
+from recbole_fofa.compat import init_logger, quiet_known_warnings, switch_off_anomaly_mode
+from recbole_fofa.config import FofaConfig
+from recbole_fofa.data.checks import inspect_files, report_lines
+from recbole_fofa.data.location import locate
+from recbole_fofa.data.session_loader import SessionLoader
+from recbole_fofa.data.splits import check_splits
+from recbole_fofa.errors import ConfigError, DataError
+from recbole_fofa.evaluator.structures import summarize_structures
+from recbole_fofa.registry import get_dataset_class, get_trainer
+from recbole_fofa.trainer.checkpoint import load_checkpoint
+
+
+def run_recbole_fofa(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    arguments: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Train and test a model: RecBole's ``run_recbole``.
+
+    Args:
+        model: Name or class; ``ForwardOFA`` if neither this nor a setting says.
+        dataset: Name, folder or ``.inter`` file; ``ml-100k`` if neither this nor a setting says.
+        config_file_list: YAML files.
+        config_dict: Settings.
+        saved: Whether checkpoints are written; without them the last epoch is tested.
+        arguments: Words of a command line. ``sys.argv`` is never read.
+
+    Returns:
+        ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``.
+
+    Raises:
+        ConfigError, DataError: Before any long work, with everything that is wrong.
+        TrainingDivergedError: If the loss is no longer finite.
+    """
+    quiet_known_warnings()
+    config = checked_config(model, dataset, config_file_list, config_dict, arguments)
+    if config["torch_threads"]:
+        torch.set_num_threads(config["torch_threads"])
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(config)
+    config.log_changes()
+    for line in config.data_lines:
+        logger.info(line)
+
+    train_data, valid_data, test_data = prepare_data(config)
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    network = config.model_class(config, train_data._dataset).to(config["device"])
+    logger.info(network)
+    switch_off_anomaly_mode()
+
+    trainer = get_trainer(config)(config, network)
+    logger.info(f"trainer: {type(trainer).__name__}, device: {config['device']}")
+    config.write_resolved(Path(trainer.saved_model_file).with_suffix(".config.yaml"))
+    if config["resume_from"]:
+        trainer.resume_checkpoint(config["resume_from"])
+    shown = config["show_progress"] and not config["quiet"]
+    best_score, best_result = trainer.fit(
+        train_data, valid_data, saved=saved, show_progress=shown
+    )
+    test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=shown)
+    logger.info(set_color("best valid ", "yellow") + f": {best_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    result = {
+        "best_valid_score": float(best_score),
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": dict(best_result) if best_result is not None else None,
+        "test_result": test_result,
+    }
+    _report(config, trainer, test_data, result)
+    return result
+
+
+def objective_function(
+    config_dict: Mapping[str, Any] | None = None,
+    config_file_list: Sequence[str] | None = None,
+    saved: bool = True,
+) -> dict[str, Any]:
+    """RecBole's objective for tuning: the result of one run, and the model's name."""
+    result = run_recbole_fofa(config_file_list=config_file_list, config_dict=config_dict, saved=saved)
+    return {"model": (config_dict or {}).get("model", "ForwardOFA"), **result}
+
+
+def load_data_and_model(model_file: str | Path) -> tuple[Any, ...]:
+    """A saved model with its data, rebuilt from the settings in the checkpoint.
+
+    Args:
+        model_file: A ``.pth`` that this package has written; read without running anything in it.
+
+    Returns:
+        config, model, dataset, train_data, valid_data, test_data.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or not one of ours.
+    """
+    state = load_checkpoint(model_file)
+    config = checked_config(config_dict=state["config"])
+    init_seed(config["seed"], config["reproducibility"])
+    train_data, valid_data, test_data = prepare_data(config)
+    network = config.model_class(config, train_data._dataset).to(config["device"])
+    switch_off_anomaly_mode()
+    network.load_state_dict(state["state_dict"])
+    network.load_other_parameter(state["other_parameter"])
+    network.eval()
+    return config, network, train_data._dataset, train_data, valid_data, test_data
+
+
+def checked_config(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> FofaConfig:
+    """Settings and data files, checked together, so that all faults are told at once."""
+    config = FofaConfig(
+        model, dataset, config_file_list, config_dict, arguments, raise_faults=False
+    )
+    faults = list(config.faults)
+    config.data_lines = []
+    try:
+        files = locate(config["dataset"], config["data_path"], bool(config["benchmark_filename"]))
+        data_faults, report = inspect_files(files, config.final_config_dict)
+        faults += [fault for fault in data_faults if fault not in faults]
+        config.data_lines = report_lines(report) if report is not None else []
+    except DataError as error:
+        faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def prepare_data(config: FofaConfig) -> tuple[Any, Any, Any]:
+    """Loaders for training, validation and test; RecBole's but for session windows."""
+    logger = getLogger()
+    own = get_dataset_class(config)
+    dataset = own(config) if own is not None else create_dataset(config)
+    logger.info(dataset)
+    parts = dict(zip(("train", "valid", "test"), dataset.build(), strict=True))
+    for line in check_splits(parts, dataset.user_num - 1, config["topk"]):
+        logger.info(line)
+    samplers = create_samplers(config, dataset, list(parts.values()))
+    loaders = [
+        get_dataloader(config, part)(config, parts[part], sampler, shuffle=False)
+        for part, sampler in zip(("valid", "test"), samplers[1:], strict=True)
+    ]
+    return _train_loader(config, parts["train"], samplers[0]), *loaders
+
+
+def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:
+    if config["train_regime"] != "session":
+        return get_dataloader(config, "train")(config, dataset, sampler, shuffle=config["shuffle"])
+    sampling = config["train_neg_sample_args"]["distribution"]
+    return SessionLoader(
+        dataset,
+        batch_size=config["train_batch_size"],
+        session_length=config["session_length"],
+        gap=config["session_gap_seconds"],
+        adapt_length=config["adapt_seq_length"],
+        seed=config["seed"],
+        shuffle=config["shuffle"],
+        negatives=None if sampling == "none" else sampling,
+    )
+
+
+def _report(config: FofaConfig, trainer: Any, test_data: Any, result: dict[str, Any]) -> None:
+    """Structures to the log; with ``output_dir``, everything to ``result.json`` too."""
+    written: dict[str, Any] = dict(result)
+    if hasattr(trainer.model, "structures"):
+        summary = summarize_structures(trainer.model, test_data)
+        written["structures"] = summary.plain()
+        for line in summary.lines():
+            getLogger().info(line)
+    if config["output_dir"]:
+        path = Path(config["output_dir"]) / "result.json"
+        part = path.with_suffix(".json.part")
+        part.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        os.replace(part, path)

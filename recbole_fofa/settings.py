@@ -1,0 +1,155 @@
+"""Typed settings: the one place of names, defaults and limits.
+
+``properties/overall.yaml`` and ``properties/model/ForwardOFA.yaml`` are readable copies; a test
+holds keys, defaults and comments equal to these schemas. Names that RecBole already has
+(``hidden_size``, ``n_layers``, ...) keep RecBole's meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+
+class RunSettings(BaseModel):
+    """Settings of a run, whatever its model (``properties/overall.yaml``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output_dir: str | None = Field(
+        None, description="Folder of all outputs; unset: saved/, log/, log_tensorboard/ here."
+    )
+    quiet: bool = Field(False, description="Whether to show warnings, errors and the result only.")
+    torch_threads: PositiveInt | None = Field(
+        None, description="Number of CPU threads of torch; unset: torch's own choice."
+    )
+    resume_from: str | None = Field(None, description="Checkpoint file to continue training from.")
+    mask_history: bool = Field(
+        False, description="Whether to rank no item that is in the user's history."
+    )
+    missing_time: Literal["error", "previous"] = Field(
+        "error", description="Blank timestamps: stop, or take that of the user's row before."
+    )
+    extra_settings: list[str] = Field(
+        default_factory=list, description="Further keys to accept, for models of your own."
+    )
+
+
+class ForwardOFASettings(BaseModel):
+    """Settings of the ``ForwardOFA`` model (``properties/model/ForwardOFA.yaml``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # The on-device network (RecBole's SASRec names)
+    backbone: Literal["sasrec"] = Field("sasrec", description="Kind of the on-device network.")
+    n_layers: PositiveInt = Field(2, le=12, description="Number of blocks.")
+    n_heads: PositiveInt = Field(2, description="Number of attention heads.")
+    hidden_size: PositiveInt = Field(64, description="Width of embeddings and hidden states.")
+    inner_size: PositiveInt = Field(256, description="Width inside the feed-forward layers.")
+    hidden_dropout_prob: float = Field(
+        0.5, ge=0.0, lt=1.0, description="Dropout of hidden states."
+    )
+    attn_dropout_prob: float = Field(
+        0.5, ge=0.0, lt=1.0, description="Dropout of attention weights."
+    )
+    hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
+        "gelu", description="Activation of the feed-forward layers."
+    )
+    layer_norm_eps: PositiveFloat = Field(
+        1e-12, description="Added to the variance in LayerNorm."
+    )
+    initializer_range: PositiveFloat = Field(
+        0.02, description="Standard deviation of the normal initialisation."
+    )
+    loss_type: Literal["CE", "BCE", "BPR"] = Field(
+        "CE", description="Loss: CE over all items, BCE or BPR with sampled negatives."
+    )
+
+    # Structure controller
+    use_controller: bool = Field(
+        True, description="Whether blocks are chosen per user; false: all are kept."
+    )
+    budget_aware: bool = Field(
+        False, description="Whether the controller sees a compute budget and obeys it."
+    )
+    budget: float | None = Field(
+        None, gt=0.0, le=1.0, description="Share of the blocks' MACs that evaluation may use."
+    )
+    keep_bias: float = Field(
+        1.0, description="Initial margin between the keep and the drop logit."
+    )
+    structure_weight: NonNegativeFloat = Field(
+        1.0, description="Weight of the structure term in the loss."
+    )
+    target_keep_rate: float = Field(
+        0.75, ge=0.0, le=1.0, description="Mean keep probability above which the term grows."
+    )
+    temperature_start: PositiveFloat = Field(
+        1.0, description="Gumbel-Softmax temperature in the first epoch."
+    )
+    temperature_end: PositiveFloat = Field(
+        0.5, description="Gumbel-Softmax temperature after the decay."
+    )
+    temperature_epochs: PositiveInt = Field(
+        20, description="Number of epochs of the exponential temperature decay."
+    )
+
+    # Structure-guided mapper
+    use_mapper: bool = Field(
+        True, description="Whether block parameters are generated per user."
+    )
+    structure_guided: bool = Field(
+        True, description="Whether the structural vector starts the mapper's extractor."
+    )
+    parallel_mappers: bool = Field(
+        True, description="One hypernetwork per block; false: one shared by all blocks."
+    )
+    mapper_form: Literal["full", "residual", "low_rank"] = Field(
+        "residual", description="How parameters are generated: whole, or as a change of a base."
+    )
+    mapper_rank: PositiveInt = Field(
+        16, description="Length of the residual code, or rank of the low-rank change."
+    )
+    mapper_scale: PositiveFloat = Field(
+        0.1, le=1.0, description="Initial size of the change relative to initializer_range."
+    )
+
+    # What adaptation reads, and how training is arranged
+    adapt_seq_length: PositiveInt = Field(
+        100, description="Number of latest items that adaptation reads."
+    )
+    train_regime: Literal["session", "prefix"] = Field(
+        "session", description="One sample per session window, or one per prefix as in RecBole."
+    )
+    session_length: PositiveInt = Field(
+        50, description="Largest number of targets in a session window."
+    )
+    session_gap_seconds: PositiveFloat | None = Field(
+        None, description="Pause that ends a session; unset: windows are drawn at random."
+    )
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> ForwardOFASettings:
+        if self.hidden_size % self.n_heads:
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be divisible by n_heads ({self.n_heads})"
+            )
+        if self.budget is not None and not self.budget_aware:
+            raise ValueError("budget is set, but budget_aware is false: set budget_aware: true")
+        if self.budget_aware and not self.use_controller:
+            raise ValueError("budget_aware: true needs use_controller: true")
+        if self.temperature_end > self.temperature_start:
+            raise ValueError(
+                f"temperature_end ({self.temperature_end}) must not exceed "
+                f"temperature_start ({self.temperature_start})"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Training through RecBole's trainer: small overrides, checkpoints of plain data."""

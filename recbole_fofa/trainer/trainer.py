@@ -1,0 +1,200 @@
+"""RecBole's trainer with safe checkpoints, exact resume and errors that name the part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+
+from recbole_fofa.compat import SafeCollector, tensorboard_folder
+from recbole_fofa.data.dataset import POSITION
+from recbole_fofa.errors import CheckpointError, TrainingDivergedError
+from recbole_fofa.trainer.checkpoint import (
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from recbole_fofa.trainer.progress import EpochProgress
+
+LAST_SUFFIX = "-last.pth"
+"""Ending of the checkpoint that training continues from; the other one holds the best epoch."""
+
+
+class FofaTrainer(Trainer):
+    """What every model gets, RecBole's own included.
+
+    ``<name>.pth`` holds the best epoch and is what is tested, as in RecBole. ``<name>-last.pth``
+    holds the last validated epoch with all generators' states; training that resumes from it
+    ends with the same numbers, bit for bit on a CPU.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        with tensorboard_folder(config["output_dir"]):
+            super().__init__(config, model)
+        self.eval_collector = SafeCollector(config)
+        self._loader: Any = None
+        self._resumed: dict[str, Any] | None = None
+        self._epoch = 0
+        self._step = 0
+        self._batch: Interaction | None = None
+
+    @property
+    def last_model_file(self) -> Path:
+        """Where the last epoch is kept."""
+        path = Path(self.saved_model_file)
+        return path.with_name(path.stem.removesuffix("-last") + LAST_SUFFIX)
+
+    def fit(  # type: ignore[override]
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Any = None,
+    ) -> Any:
+        """As RecBole's; after each validation the last epoch is kept too."""
+        self._loader = train_data
+        if self._resumed is not None:
+            self._restore(self._resumed)
+
+        def after_validation(epoch: int, score: float) -> None:
+            if saved:
+                save_checkpoint(self._state(epoch), self.last_model_file)
+            if callback_fn is not None:
+                callback_fn(epoch, score)
+
+        return super().fit(
+            train_data, valid_data, verbose, saved, show_progress, callback_fn=after_validation
+        )
+
+    def resume_checkpoint(self, resume_file: str | Path) -> None:
+        """Continue from a checkpoint: weights, optimizer, best score and all generators.
+
+        Raises:
+            CheckpointError: If the file cannot be read, or is of another model or other sizes.
+        """
+        state = load_checkpoint(resume_file, self.device)
+        if state["config"]["model"] != self.config["model"]:
+            raise CheckpointError(
+                f"{resume_file} is of model {state['config']['model']}, not {self.config['model']}"
+            )
+        try:
+            self.model.load_state_dict(state["state_dict"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{resume_file} does not fit the settings: {error}") from None
+        self.model.load_other_parameter(state["other_parameter"])
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"]
+        self.saved_model_file = str(
+            Path(resume_file).with_name(Path(resume_file).stem.removesuffix("-last") + ".pth")
+        )
+        self._resumed = state
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+
+    def evaluate(  # type: ignore[override]
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """As RecBole's, with a checkpoint that is read safely and plain numbers as the result."""
+        if load_best_model and eval_data:
+            path = model_file or self.saved_model_file
+            state = load_checkpoint(path, self.device)
+            self.model.load_state_dict(state["state_dict"])
+            self.model.load_other_parameter(state["other_parameter"])
+            self.logger.info(f"Loading model structure and parameters from {path}")
+        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return result and {name: float(value) for name, value in result.items()}
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+    ) -> Any:
+        self._epoch, self._step = epoch_idx, 0
+        if hasattr(train_data, "set_epoch"):
+            train_data.set_epoch(epoch_idx)
+        loss_func = loss_func or self.model.calculate_loss
+        with EpochProgress(train_data, epoch_idx, show_progress) as progress:
+
+            def step(interaction: Interaction) -> Any:
+                self._step += 1
+                self._batch = interaction
+                losses = loss_func(interaction)
+                progress.show(losses, self.device if self.gpu_available else None)
+                return losses
+
+            return super()._train_epoch(progress, epoch_idx, loss_func=step, show_progress=False)
+
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        if bool(loss.isfinite()):
+            return
+        raise TrainingDivergedError(
+            f"loss is {loss.item()} in epoch {self._epoch}, step {self._step}: {self._culprit()}. "
+            f"The last good checkpoint stays. Lower learning_rate ({self.learning_rate}), or set "
+            "clip_grad_norm: {max_norm: 5}"
+        )
+
+    def _culprit(self) -> str:
+        """The first part that is not finite, and the norm of all parameters."""
+        norms = [p.detach().double().norm() for p in self.model.parameters()]
+        total = torch.stack(norms).norm().item()
+        parts: Any = (
+            f"parameter {name}"
+            for name, parameter in self.model.named_parameters()
+            if not bool(parameter.isfinite().all())
+        )
+        if hasattr(self.model, "non_finite_parts"):
+            with torch.no_grad():
+                parts = list(self.model.non_finite_parts(self._batch))
+        first = next(iter(parts), "all parameters are finite")
+        return f"{first}, norm of the parameters {total:.4g}"
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        save_checkpoint(self._state(epoch), path)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        generator = getattr(self._loader, "generator", None)
+        return {
+            "config": self.config.settings(),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": self.best_valid_result,
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_states(),
+            "loader": generator.get_state() if generator is not None else None,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["loader"] is not None and hasattr(self._loader, "generator"):
+            self._loader.generator.set_state(state["loader"].cpu())
+        restore_random_states(state["random"])
+        self._resumed = None
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
+        if self.config["mask_history"] and POSITION in interaction:
+            self._mask_history(interaction, scores)
+        return interaction, scores, positive_u, positive_i
+
+    def _mask_history(self, interaction: Interaction, scores: torch.Tensor) -> None:
+        """No item that the user has had, however long ago, is ranked."""
+        positions = interaction[POSITION].cpu().numpy()
+        histories = self._eval_histories
+        seen = histories.slices(histories.starts[positions], positions).to(scores.device)
+        scores.scatter_(1, seen, -torch.inf)
