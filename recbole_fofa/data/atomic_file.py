@@ -12,7 +12,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -45,6 +45,15 @@ class Finding:
             self.line = int(lines[0])
             self.value = "" if values is None else str(values[0])[:40]
         self.count += len(lines)
+
+
+@dataclass
+class NumberFindings:
+    """What is wrong in a column of numbers."""
+
+    wrong: Finding = field(default_factory=Finding)
+    blank: Finding = field(default_factory=Finding)
+    infinite: Finding = field(default_factory=Finding)
 
 
 @dataclass(frozen=True)
@@ -97,15 +106,18 @@ class Rows:
     ) -> None:
         self.wrong_fields = Finding()
         self.open_quotes = Finding()
+        self.zero_bytes = Finding()
         self.not_parsed = Finding()
-        self.not_numbers: dict[str, Finding] = {}
+        self.numbers = {name: NumberFindings() for name in numbers}
+        self.n_rows = 0
         self._handle = handle
-        self._n_fields = len(header.names)
-        self._source_separator = separator
+        self.n_fields = len(header.names)
+        self.separator = separator
         self._separator = separator if len(separator.encode()) == 1 else _UNIT_SEPARATOR
-        self._floats = sorted(header.names.index(name) for name in set(numbers))
+        self._floats = sorted(header.names.index(name) for name in self.numbers)
         positions = {header.names.index(name) for name in texts}.union(self._floats)
         self._columns = {position: header.names[position] for position in sorted(positions)}
+        self.columns = frozenset(self._columns.values())
 
     def blocks(self) -> Iterator[Block]:
         """Read on; rows of a wrong form are counted in the findings and left out.
@@ -116,8 +128,8 @@ class Rows:
         n_lines = 1
         while text := self._handle.read(_BLOCK_CHARS):
             text += self._handle.readline()
-            if self._separator != self._source_separator:
-                text = text.replace(self._source_separator, self._separator)
+            if self._separator != self.separator:
+                text = text.replace(self.separator, self._separator)
             data = text.encode()
             if not data.endswith(b"\n"):
                 data += b"\n"
@@ -137,17 +149,22 @@ class Rows:
         blank = ends == starts
         for line in np.flatnonzero((n_fields == 1) & (raw[starts] == ord(" "))):
             blank[line] = not data[starts[line] : ends[line]].strip(b" \t")
-        n_fields[blank] = self._n_fields
+        n_fields[blank] = self.n_fields
         if b'"' in data:
             quotes = np.flatnonzero(raw == ord('"'))
             for line in np.unique(np.searchsorted(starts, quotes, side="right") - 1):
                 content = data[starts[line] : ends[line]].decode()
                 n_fields[line] = _count_quoted(content, self._separator)
         numbers = n_before + 1 + np.arange(len(ends))
-        wrong = (n_fields != self._n_fields) & (n_fields > 0)
+        self.n_rows += int((~blank).sum())
+        wrong = (n_fields != self.n_fields) & (n_fields > 0)
         self.wrong_fields.add(numbers[wrong], n_fields[wrong])
         self.open_quotes.add(numbers[n_fields == 0])
-        return np.flatnonzero(~blank & (n_fields == self._n_fields)), len(ends)
+        # Pandas' two parsers differ on them: the end of the text to one, a character to the other.
+        zero = np.zeros(len(ends), bool)
+        zero[np.searchsorted(ends, np.flatnonzero(raw == 0))] = True
+        self.zero_bytes.add(numbers[zero])
+        return np.flatnonzero(~blank & ~zero & (n_fields == self.n_fields)), len(ends)
 
     def _parsed(self, data: bytes, kept: Lines, n_before: int, n_seen: int) -> Iterator[Block]:
         numbers = n_before + 1 + kept
@@ -164,30 +181,37 @@ class Rows:
             return
         yield Block(frame, numbers)
 
-    def _frame(self, data: bytes, numbers: Lines) -> pd.DataFrame:
+    def _frame(self, data: bytes, lines: Lines) -> pd.DataFrame:
         try:
-            frame = self._read(data, {p: np.float64 for p in self._floats})
-        except ValueError:
-            frame = self._read(data, {})
+            frame = self._read(data, np.float64)
+        except ValueError:  # some text is in a column of numbers: find it
+            frame = self._read(data, str)
             for position in self._floats:
                 texts = frame[position]
                 frame[position] = pd.to_numeric(texts, errors="coerce").astype(np.float64)
                 wrong = (frame[position].isna() & texts.notna()).to_numpy()
-                finding = self.not_numbers.setdefault(self._columns[position], Finding())
-                finding.add(numbers[wrong], texts[wrong].tolist())
+                findings = self.numbers[self._columns[position]]
+                findings.wrong.add(lines[wrong], texts[wrong].tolist())
+                findings.blank.add(lines[texts.isna().to_numpy()])
+        else:
+            for position in self._floats:
+                blank = frame[position].isna().to_numpy()
+                self.numbers[self._columns[position]].blank.add(lines[blank])
+        for position in self._floats:
+            infinite = np.isinf(frame[position].to_numpy())
+            self.numbers[self._columns[position]].infinite.add(lines[infinite])
         return frame.rename(columns=self._columns)
 
-    def _read(self, data: bytes, types: dict[int, type]) -> pd.DataFrame:
+    def _read(self, data: bytes, number: type) -> pd.DataFrame:
         return pd.read_csv(
             io.BytesIO(data),
             sep=self._separator,
             header=None,
-            names=range(self._n_fields),
+            names=range(self.n_fields),
             usecols=list(self._columns),
             index_col=False,
-            dtype={position: types.get(position, str) for position in self._columns},
+            dtype={p: number if p in self._floats else str for p in self._columns},
             skip_blank_lines=False,
-            encoding_,
             engine="c",
         )
 

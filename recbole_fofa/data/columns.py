@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_fofa.data.header import Header, quoted_list
+from recbole_fofa.data.header import TYPES, Header, quoted_list
 
 Settings = Mapping[str, Any]
 
@@ -65,12 +65,12 @@ def needed_roles(settings: Settings) -> list[Role]:
     """Columns that the interactions must have for this model, split and kind of files."""
     roles = []
     for key, words, noun in (
-        ("USER_ID_FIELD", _USER_WORDS, "users"),
-        ("ITEM_ID_FIELD", _ITEM_WORDS, "items"),
+        ("USER_ID_FIELD", _USER_WORDS, "users' ids"),
+        ("ITEM_ID_FIELD", _ITEM_WORDS, "items' ids"),
     ):
         if settings.get(key):
             name = str(settings[key])
-            roles.append(Role(key, name, "token", words, f"it names the {noun}"))
+            roles.append(Role(key, name, "token", words, f"every row needs one of the {noun}"))
     sequential, presplit = is_sequential(settings), bool(settings.get("benchmark_filename"))
     split = settings.get("eval_args")
     ordered = isinstance(split, Mapping) and split.get("order") == "TO"
@@ -123,12 +123,12 @@ def role_faults(role: Role, header: Header, loading: Loading, where: str, roles:
     if not loading.has(role.name):
         return (
             f"{where}: column {role.name!r} is in the file but not loaded ({role.reason}): "
-            f"set {_load_col(loading, header, [r.name for r in roles])}"
+            f"set {_load_col(loading, header, roles)}"
         )
     found = header.type_of(role.name)
-    if found != role.type and found:
+    if found in TYPES and found != role.type:
         return (
-            f"{where}: column {role.name!r} is typed {found} but {role.reason}: "
+            f"{where}: column {role.name!r} is typed {found} but must be {role.type}: "
             f"write {role.title} in the header"
         )
     return ""
@@ -142,16 +142,14 @@ def _absent(role: Role, header: Header, loading: Loading, where: str, roles: lis
     )
     guess = _guess(role, header, roles)
     if guess is None:
-        choice = f", or set {role.key} to one of those found" if role.words == _USER_WORDS else ""
-        if role.words == _ITEM_WORDS:
-            choice = f", or set {role.key} to one of those found"
+        free = role.key and set(header.names) - {other.name for other in roles}
+        choice = f", or set {role.key} to one of those found" if free else ""
         return f"{message}: add a column headed {role.title}{choice}"
     remedy = f"set {role.key}: {guess}"
     if header.type_of(guess) != role.type:
         remedy += f", write {guess}:{role.type} in the header"
     if not loading.has(guess):
-        names = [_guess(r, header, roles) or r.name for r in roles]
-        remedy += f" and {_load_col(loading, header, names)}"
+        remedy += f" and {_load_col(loading, header, roles)}"
     return f"{message}: {remedy}"
 
 
@@ -168,8 +166,9 @@ def _guess(role: Role, header: Header, roles: list[Role]) -> str | None:
     return None
 
 
-def _load_col(loading: Loading, header: Header, names: list[str]) -> str:
-    kept = [name for name in loading.wanted or () if name in header.names]
-    needed = [name for name in names if name in header.names]
-    columns = dict.fromkeys([*needed, *kept])
+def _load_col(loading: Loading, header: Header, roles: list[Role]) -> str:
+    """Spell a ``load_col`` that loads the columns of all roles and what it loads already."""
+    needed = (_guess(role, header, roles) for role in roles)
+    kept = (name for name in loading.wanted or () if name in header.names)
+    columns = dict.fromkeys(name for name in (*needed, *kept) if name)
     return f"load_col: {{{loading.source}: [{', '.join(columns)}]}}"

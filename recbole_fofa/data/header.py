@@ -44,6 +44,12 @@ def parse_header(
         The header or None, the separator that the file really uses, and the faults.
     """
     faults = []
+    if not line.strip("\ufeff\t "):
+        faults.append(
+            f"{where}: is empty, or its first line is: write the header there, such as "
+            f"{_joined(expected, separator)}"
+        )
+        return None, separator, faults
     if line.startswith("\ufeff"):
         line = line[1:]
         faults.append(
@@ -53,7 +59,7 @@ def parse_header(
     actual = _separator_of(line, separator)
     if actual != separator:
         faults.append(
-            f"{where}: columns are separated by {_SHOWN.get(actual, actual)!r}, but "
+            f"{where}: columns are separated by {shown_separator(actual)!r}, but "
             f"field_separator is {separator!r}: set field_separator: {_as_yaml(actual)}"
         )
     titles = line.split(actual)
@@ -69,6 +75,11 @@ def parse_header(
     parts = [title.partition(":") for title in titles]
     header = Header(tuple(part[0] for part in parts), tuple(part[2] for part in parts))
     return header, actual, faults
+
+
+def shown_separator(separator: str) -> str:
+    """Spell a separator so that it can be seen in a message."""
+    return _SHOWN.get(separator, separator)
 
 
 def _separator_of(line: str, configured: str) -> str:
@@ -119,7 +130,7 @@ def _typed(title: str, expected: Sequence[str]) -> str:
 
 
 def _joined(titles: Sequence[str], separator: str) -> str:
-    return _cut(_SHOWN.get(separator, separator).join(titles), 400)
+    return _cut(shown_separator(separator).join(titles), 400)
 
 
 def quoted_list(names: Sequence[str]) -> str:

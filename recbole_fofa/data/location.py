@@ -127,17 +127,17 @@ def _from_folder(folder: Path, benchmark: bool) -> DatasetFiles | None:
 
 
 def _from_file(dataset: str, root: Path, benchmark: bool) -> DatasetFiles:
-    for path in (_absolute(dataset), _absolute(root / dataset)):
-        if os.path.isfile(path):
-            token = _token(path.name, benchmark)
-            if token:
-                return DatasetFiles(token, path.parent, None if benchmark else path)
-    path = _absolute(dataset)
-    if os.path.isfile(path):
+    places = (_absolute(dataset), _absolute(root / dataset))
+    path = next((place for place in places if os.path.isfile(place)), None)
+    if path is not None:
+        token = _token(path.name, benchmark)
+        if token:
+            return DatasetFiles(token, path.parent, None if benchmark else path)
         raise DataError(
             f"{path} is not a pre-split file: with benchmark_filename set, files are named "
             "<name>.<part>.inter"
         )
+    path = places[0]
     near = _near(path.name, _inter_files(path.parent))
     raise DataError(f"dataset file not found: looked for {path}{near}")
 

@@ -1,0 +1,15 @@
+.PHONY: setup test lint types
+
+setup:
+	python install.py
+
+test:
+	python -m pytest
+
+lint:
+	ruff check .
+	ruff format --check .
+	lint-imports
+
+types:
+	mypy --strict recbole_fofa/model recbole_fofa/errors.py recbole_fofa/settings.py

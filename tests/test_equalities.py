@@ -1,0 +1,174 @@
+"""The equalities that define the method, to 1e-5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small import SIZES, batch, small_network
+from torch.func import functional_call, vmap
+
+from recbole_fofa.model.network import Adaptation
+
+FORMS = ["full", "residual", "low_rank"]
+
+
+def run(network: Any, inputs: Any, **keywords: Any) -> torch.Tensor:
+    x, behaviour, lengths = inputs
+    with torch.no_grad():
+        return network(x, network.adapt(behaviour, lengths, **keywords))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_batch_equals_single_users_in_any_order(form: str) -> None:
+    network, inputs = small_network(mapper_form=form), batch(7)
+    together = run(network, inputs)
+    order = torch.randperm(7)
+    torch.testing.assert_close(
+        run(network, tuple(value[order] for value in inputs)), together[order], atol=1e-5, rtol=0
+    )
+    for user in range(7):
+        alone = run(network, tuple(value[user : user + 1] for value in inputs))
+        torch.testing.assert_close(alone[0], together[user], atol=1e-5, rtol=0)
+
+
+def test_structures_differ_between_users_of_the_small_network() -> None:
+    _, behaviour, lengths = batch(7)
+    structure = small_network().adapt(behaviour, lengths).structure
+    assert len(structure.unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_per_user_parameters_equal_functional_call(form: str) -> None:
+    """Oracle: one functional call per user, mapped over users by ``vmap``."""
+    network = small_network(mapper_form=form, use_controller=False)
+    x, behaviour, lengths = batch()
+    adaptation = network.adapt(behaviour, lengths)
+    shared = [
+        {name: value for name, value in block.items()} for block in adaptation.parameters if block
+    ]
+
+    def one_user(own: torch.Tensor, *blocks: dict[str, torch.Tensor]) -> torch.Tensor:
+        y = network.backbone.embed(own.unsqueeze(0))
+        for index, parameters in enumerate(blocks):
+            y = network.backbone.apply_block(index, y, parameters)
+        return y[0]
+
+    expected = vmap(one_user)(x, *shared)
+    torch.testing.assert_close(network(x, adaptation), expected, atol=1e-5, rtol=0)
+    called = functional_call(network, dict(network.named_parameters()), (x, adaptation))
+    torch.testing.assert_close(called, expected, atol=1e-5, rtol=0)
+
+
+@given(kept=st.lists(st.booleans(), min_size=3, max_size=3))
+def test_dropped_block_is_an_absent_block(kept: list[bool]) -> None:
+    network = small_network()
+    x, behaviour, lengths = batch()
+    adaptation = network.adapt(behaviour, lengths)
+    full = [network.mapper.generate(i, network.mapper.interest(behaviour, lengths, None)) for i in range(3)]
+    parameters = tuple(
+        {name: dict(base.named_parameters())[name] + change for name, change in own.items()}
+        for base, own in zip(network.base, full, strict=True)
+    )
+    structure = torch.tensor(kept, dtype=torch.float32).repeat(len(x), 1)
+    masked = network(x, Adaptation(structure, parameters, adaptation.logits))
+    expected = network.backbone.embed(x)
+    for index in [i for i, keep in enumerate(kept) if keep]:
+        expected = network.backbone.apply_block(index, expected, parameters[index])
+    torch.testing.assert_close(masked, expected, atol=1e-5, rtol=0)
+
+
+def test_dropped_block_adds_exactly_nothing_in_training() -> None:
+    network = small_network(hidden_dropout_prob=0.0, attn_dropout_prob=0.0)
+    x, behaviour, lengths = batch()
+    adaptation = network.adapt(behaviour, lengths)
+    parameters = tuple(dict(base.named_parameters()) for base in network.base)
+    fixed = Adaptation(adaptation.structure, parameters, adaptation.logits)
+    in_eval = network(x, fixed)
+    torch.testing.assert_close(network.train()(x, fixed), in_eval, atol=1e-5, rtol=0)
+
+
+def test_eval_is_bitwise_repeatable_and_draws_nothing() -> None:
+    network, inputs = small_network(budget_aware=True), batch()
+    before = torch.get_rng_state()
+    first, second = run(network, inputs), run(network, inputs)
+    assert torch.equal(first, second)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_more_padding_changes_nothing() -> None:
+    network = small_network()
+    x, behaviour, lengths = batch()
+    longer = torch.cat([behaviour, torch.randn(len(x), 4, 8)], dim=1)
+    padded_input = torch.cat([x[:, :4], torch.randn(len(x), 2, 8)], dim=1)
+    short = run(network, (x[:, :4], behaviour, lengths))
+    long = run(network, (padded_input, longer, lengths))
+    torch.testing.assert_close(long[:, :4], short, atol=1e-5, rtol=0)
+
+
+@given(position=st.integers(1, 5))
+def test_future_item_changes_no_past_output(position: int) -> None:
+    network = small_network()
+    x, behaviour, lengths = batch()
+    changed = x.clone()
+    changed[:, position] = torch.randn(5, 8)
+    before, after = run(network, (x, behaviour, lengths)), run(network, (changed, behaviour, lengths))
+    torch.testing.assert_close(after[:, :position], before[:, :position], atol=1e-5, rtol=0)
+    assert not torch.allclose(after[:, position], before[:, position])
+
+
+def test_adapting_one_user_leaves_the_model_and_the_next_user_alone() -> None:
+    network = small_network()
+    x, behaviour, lengths = batch(2)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    second_alone = network.adapt(behaviour[1:], lengths[1:])
+    network.adapt(behaviour[:1], lengths[:1])
+    again = network.adapt(behaviour[1:], lengths[1:])
+    assert torch.equal(network(x[1:], second_alone), network(x[1:], again))
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_empty_behaviour_is_answered() -> None:
+    network = small_network()
+    x, behaviour, _ = batch()
+    assert run(network, (x, behaviour, torch.zeros(5, dtype=torch.long))).isfinite().all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_generated_tensors_start_like_the_backbone(form: str) -> None:
+    network = small_network(mapper_form=form, hidden_size=32, inner_size=64, mapper_rank=16)
+    behaviour, lengths = torch.randn(16, 9, 32), torch.full((16,), 9)
+    parameters = network.train().adapt(behaviour, lengths).parameters
+    for block, tensors in zip(network.backbone.blocks, parameters, strict=True):
+        for name, value in (tensors or {}).items():
+            spec = block.parameters[name]
+            if spec.is_matrix:
+                assert 0.01 < value.std().item() < 0.04, name
+            else:
+                centre = 1.0 if spec.init == "ones" else 0.0
+                assert (value - centre).abs().max().item() < 0.02, name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradient_reaches_every_parameter_at_the_first_step(form: str) -> None:
+    network = small_network(mapper_form=form).train()
+    x, behaviour, lengths = batch()
+    weights = torch.randn(5, 6, 8)
+    (network(x, network.adapt(behaviour, lengths)) * weights).sum().backward()
+    without = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
+    # A softmax over keys does not change when all keys shift together.
+    assert [name for name in without if "key_bias" not in name] == []
+
+
+def test_settings_of_ablations_leave_only_their_parts() -> None:
+    assert small_network(use_controller=False).controller is None
+    assert small_network(use_mapper=False).mapper is None
+    assert len(small_network(parallel_mappers=False).mapper.hypernetworks) == 1
+    assert len(small_network().mapper.hypernetworks) == SIZES["n_layers"]

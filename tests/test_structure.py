@@ -1,0 +1,66 @@
+"""Selection of blocks: exact, deterministic, never over budget."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_fofa.model.losses import structure_term
+from recbole_fofa.model.structure import KEEP, keep_margins, sample_structure, select_structure
+
+margin_lists = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=6)
+
+
+@given(margins=margin_lists, share=st.floats(0.0, 1.0), data=st.data())
+def test_budgeted_selection_equals_brute_force(
+    margins: list[float], share: float, data: st.DataObject
+) -> None:
+    macs = data.draw(st.lists(st.integers(1, 50), min_size=len(margins), max_size=len(margins)))
+    chosen = select_structure(torch.tensor([margins]), macs, torch.tensor([share]))[0]
+    limit = float(torch.tensor(share)) * sum(macs)
+    cost = sum(m for m, keep in zip(macs, chosen.tolist(), strict=True) if keep)
+    assert cost <= limit
+    feasible = [
+        subset
+        for subset in itertools.product([0, 1], repeat=len(macs))
+        if any(subset) and sum(m for m, keep in zip(macs, subset, strict=True) if keep) <= limit
+    ]
+    if not feasible:
+        assert chosen.sum() == 0
+        return
+    values = [sum(v for v, keep in zip(margins, s, strict=True) if keep) for s in feasible]
+    value = sum(v for v, keep in zip(margins, chosen.tolist(), strict=True) if keep)
+    assert value == pytest.approx(max(values), abs=1e-4)
+
+
+@given(margins=margin_lists)
+def test_without_budget_it_is_the_argmax_with_one_block_at_least(margins: list[float]) -> None:
+    chosen = select_structure(torch.tensor([margins]), [1] * len(margins))[0]
+    assert chosen.sum() >= 1
+    if any(value > 0 for value in margins):
+        assert chosen.tolist() == [float(value > 0) for value in margins]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_extreme_logits_stay_finite(dtype: torch.dtype) -> None:
+    logits = torch.tensor([[[-1e4, 1e4], [0.0, 0.0], [1e4, -1e4]]], dtype=dtype)
+    assert sample_structure(logits, 0.5, [1, 1, 1]).isfinite().all()
+    assert select_structure(keep_margins(logits), [1, 1, 1]).tolist() == [[1, 0, 0]]
+
+
+def test_samples_follow_the_logits_and_are_exactly_0_or_1() -> None:
+    logits = torch.tensor([0.0, 2.0]).repeat(4000, 4, 1)
+    sampled = sample_structure(logits, 1.0, [1] * 4)
+    assert set(sampled.unique().tolist()) == {0.0, 1.0}
+    expected = logits.softmax(-1)[0, 0, KEEP].item()
+    assert sampled.mean().item() == pytest.approx(expected, abs=0.02)
+
+
+def test_structure_term_is_a_target() -> None:
+    margin = torch.tensor([0.0, 0.0]).repeat(3, 2, 1)
+    assert structure_term(margin, 0.5).item() == 0.0
+    assert structure_term(margin, 0.3).item() == pytest.approx(0.04)
