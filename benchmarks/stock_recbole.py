@@ -56,7 +56,11 @@ def write_ordered_ml100k(folder: Path) -> None:
 
 def shim_numpy() -> None:
     """Give numpy 2 the three names that RecBole's ``Config`` reads; overwrite nothing."""
-    for name, value in {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}.items():
+    for name, value in {
+        "float_": np.float64,
+        "complex_": np.complex128,
+        "unicode_": np.str_,
+    }.items():
         if not hasattr(np, name):
             setattr(np, name, value)
 

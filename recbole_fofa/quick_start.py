@@ -75,9 +75,7 @@ def run_recbole_fofa(
     if config["resume_from"]:
         trainer.resume_checkpoint(config["resume_from"])
     shown = config["show_progress"] and not config["quiet"]
-    best_score, best_result = trainer.fit(
-        train_data, valid_data, saved=saved, show_progress=shown
-    )
+    best_score, best_result = trainer.fit(train_data, valid_data, saved=saved, show_progress=shown)
     test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=shown)
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
@@ -97,7 +95,9 @@ def objective_function(
     saved: bool = True,
 ) -> dict[str, Any]:
     """RecBole's objective for tuning: the result of one run, and the model's name."""
-    result = run_recbole_fofa(config_file_list=config_file_list, config_dict=config_dict, saved=saved)
+    result = run_recbole_fofa(
+        config_file_list=config_file_list, config_dict=config_dict, saved=saved
+    )
     return {"model": (config_dict or {}).get("model", "ForwardOFA"), **result}
 
 

@@ -80,5 +80,3 @@ def get_dataset_class(config: Any) -> type[Dataset] | None:
     return {ModelType.SEQUENTIAL: FofaSequentialDataset, ModelType.GENERAL: FofaDataset}.get(
         config["MODEL_TYPE"]
     )
-
-

@@ -55,18 +55,14 @@ class ForwardOFASettings(BaseModel):
     n_heads: PositiveInt = Field(2, description="Number of attention heads.")
     hidden_size: PositiveInt = Field(64, description="Width of embeddings and hidden states.")
     inner_size: PositiveInt = Field(256, description="Width inside the feed-forward layers.")
-    hidden_dropout_prob: float = Field(
-        0.5, ge=0.0, lt=1.0, description="Dropout of hidden states."
-    )
+    hidden_dropout_prob: float = Field(0.5, ge=0.0, lt=1.0, description="Dropout of hidden states.")
     attn_dropout_prob: float = Field(
         0.5, ge=0.0, lt=1.0, description="Dropout of attention weights."
     )
     hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
         "gelu", description="Activation of the feed-forward layers."
     )
-    layer_norm_eps: PositiveFloat = Field(
-        1e-12, description="Added to the variance in LayerNorm."
-    )
+    layer_norm_eps: PositiveFloat = Field(1e-12, description="Added to the variance in LayerNorm.")
     initializer_range: PositiveFloat = Field(
         0.02, description="Standard deviation of the normal initialisation."
     )
@@ -84,9 +80,7 @@ class ForwardOFASettings(BaseModel):
     budget: float | None = Field(
         None, gt=0.0, le=1.0, description="Share of the blocks' MACs that evaluation may use."
     )
-    keep_bias: float = Field(
-        1.0, description="Initial margin between the keep and the drop logit."
-    )
+    keep_bias: float = Field(1.0, description="Initial margin between the keep and the drop logit.")
     structure_weight: NonNegativeFloat = Field(
         1.0, description="Weight of the structure term in the loss."
     )
@@ -104,9 +98,7 @@ class ForwardOFASettings(BaseModel):
     )
 
     # Structure-guided mapper
-    use_mapper: bool = Field(
-        True, description="Whether block parameters are generated per user."
-    )
+    use_mapper: bool = Field(True, description="Whether block parameters are generated per user.")
     structure_guided: bool = Field(
         True, description="Whether the structural vector starts the mapper's extractor."
     )
@@ -114,7 +106,7 @@ class ForwardOFASettings(BaseModel):
         True, description="One hypernetwork per block; false: one shared by all blocks."
     )
     mapper_form: Literal["full", "residual", "low_rank"] = Field(
-        "residual", description="How parameters are generated: whole, or as a change of a base."
+        "low_rank", description="How parameters are generated: whole, or as a change of a base."
     )
     mapper_rank: PositiveInt = Field(
         16, description="Length of the residual code, or rank of the low-rank change."
@@ -125,10 +117,13 @@ class ForwardOFASettings(BaseModel):
 
     # What adaptation reads, and how training is arranged
     adapt_seq_length: PositiveInt = Field(
-        100, description="Number of latest items that adaptation reads."
+        50, description="Number of latest items that adaptation reads."
     )
     train_regime: Literal["session", "prefix"] = Field(
         "session", description="One sample per session window, or one per prefix as in RecBole."
+    )
+    train_batch_size: PositiveInt = Field(
+        64, description="Number of session windows, or of prefixes, in a batch."
     )
     session_length: PositiveInt = Field(
         50, description="Largest number of targets in a session window."

@@ -142,14 +142,15 @@ def test_text_settings_are_never_numbers_or_lists() -> None:
 
 @given(st.text(max_size=30))
 def test_parse_value_never_fails(text: str) -> None:
-    assert isinstance(
-        parse_value("key", text), (type(None), bool, int, float, str, list, dict)
-    )
+    assert isinstance(parse_value("key", text), (type(None), bool, int, float, str, list, dict))
 
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
         max_leaves=5,
     )
@@ -254,7 +255,11 @@ def test_yaml_reader_of_other_programs_is_left_alone() -> None:
 @pytest.mark.parametrize("key", ["learning_rate", "hidden_size", "stopping_step"])
 @pytest.mark.parametrize("n_sources", [0, 1, 2, 3])
 def test_c03_priority_and_source(tmp_path: Path, key: str, n_sources: int) -> None:
-    values = {"learning_rate": [0.1, 0.2, 0.3], "hidden_size": [2, 4, 6], "stopping_step": [1, 2, 3]}
+    values = {
+        "learning_rate": [0.1, 0.2, 0.3],
+        "hidden_size": [2, 4, 6],
+        "stopping_step": [1, 2, 3],
+    }
     given_values = values[key][:n_sources]
     file = write_yaml(tmp_path / "a.yaml", **({key: given_values[0]} if n_sources > 0 else {}))
     found = FofaConfig(
@@ -294,9 +299,7 @@ def test_resolved_file_has_value_and_source(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["resolved.yaml"]
 
 
-def test_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "resolved.yaml"
     path.write_text("old", encoding="utf-8")
 
@@ -403,7 +406,9 @@ def test_model_without_loss_or_input_type() -> None:
 
 
 def test_c02_misspelt_name_is_offered_its_neighbour() -> None:
-    with pytest.raises(ConfigError, match="unknown setting 'hiden_size'; did you mean 'hidden_size'"):
+    with pytest.raises(
+        ConfigError, match="unknown setting 'hiden_size'; did you mean 'hidden_size'"
+    ):
         config("--hiden_size=32")
     assert "did you mean 'learning_rate'" in one_fault("--learning-rate=0.1")
     assert "did you mean 'topk'" in one_fault("--topK=5")

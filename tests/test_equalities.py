@@ -68,7 +68,10 @@ def test_dropped_block_is_an_absent_block(kept: list[bool]) -> None:
     network = small_network()
     x, behaviour, lengths = batch()
     adaptation = network.adapt(behaviour, lengths)
-    full = [network.mapper.generate(i, network.mapper.interest(behaviour, lengths, None)) for i in range(3)]
+    full = [
+        network.mapper.generate(i, network.mapper.interest(behaviour, lengths, None))
+        for i in range(3)
+    ]
     parameters = tuple(
         {name: dict(base.named_parameters())[name] + change for name, change in own.items()}
         for base, own in zip(network.base, full, strict=True)
@@ -115,7 +118,10 @@ def test_future_item_changes_no_past_output(position: int) -> None:
     x, behaviour, lengths = batch()
     changed = x.clone()
     changed[:, position] = torch.randn(5, 8)
-    before, after = run(network, (x, behaviour, lengths)), run(network, (changed, behaviour, lengths))
+    before, after = (
+        run(network, (x, behaviour, lengths)),
+        run(network, (changed, behaviour, lengths)),
+    )
     torch.testing.assert_close(after[:, :position], before[:, :position], atol=1e-5, rtol=0)
     assert not torch.allclose(after[:, position], before[:, position])
 

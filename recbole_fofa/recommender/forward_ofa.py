@@ -49,9 +49,7 @@ class ForwardOFA(SequentialRecommender):
         nn.init.normal_(self.item_embedding.weight, std=settings.initializer_range)
         self.network = build_network(settings, self.max_seq_length)
 
-    def adapt(
-        self, behaviour: Tensor, lengths: Tensor, budget: Tensor | None = None
-    ) -> Adaptation:
+    def adapt(self, behaviour: Tensor, lengths: Tensor, budget: Tensor | None = None) -> Adaptation:
         """Structure and parameters for each user.
 
         Args:
@@ -87,7 +85,10 @@ class ForwardOFA(SequentialRecommender):
             negatives = interaction[NEGATIVES][asked] if NEGATIVES in interaction else None
         else:
             item_seq, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-            hidden, targets = self.forward(item_seq, lengths, adaptation), interaction[self.POS_ITEM_ID]
+            hidden, targets = (
+                self.forward(item_seq, lengths, adaptation),
+                interaction[self.POS_ITEM_ID],
+            )
             negatives = interaction[self.NEG_ITEM_ID] if self.NEG_ITEM_ID in interaction else None
         losses: tuple[Tensor, ...] = (self._next_item_loss(hidden, targets, negatives),)
         if adaptation.logits is not None and self.settings.structure_weight > 0:
@@ -118,9 +119,7 @@ class ForwardOFA(SequentialRecommender):
             if not bool(parameter.isfinite().all()):
                 yield f"parameter {name}"
         adaptation = self.adapt(*self._behaviour(interaction))
-        for block, tensors in zip(
-            self.network.backbone.blocks, adaptation.parameters, strict=True
-        ):
+        for block, tensors in zip(self.network.backbone.blocks, adaptation.parameters, strict=True):
             for name, value in (tensors or {}).items():
                 if not bool(value.isfinite().all()):
                     yield f"generated tensor {block.name}.{name}"
@@ -144,9 +143,7 @@ class ForwardOFA(SequentialRecommender):
             return torch.rand(n_users, device=weight.device)
         return weight.new_full((n_users,), self.settings.budget or 1.0)
 
-    def _next_item_loss(
-        self, hidden: Tensor, targets: Tensor, negatives: Tensor | None
-    ) -> Tensor:
+    def _next_item_loss(self, hidden: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
         table = self.item_embedding.weight
         if self.settings.loss_type == "CE" or negatives is None:
             return cross_entropy(hidden, targets, table)
