@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from recbole_fofa import __version__
-from recbole_fofa.config_sources import is_option
+from recbole_fofa.config.sources import is_option
 from recbole_fofa.errors import ConfigError, FofaError
 from recbole_fofa.settings import ForwardOFASettings, RunSettings
 

@@ -23,9 +23,9 @@ from recbole.model.abstract_recommender import GeneralRecommender, SequentialRec
 from recbole.utils import InputType
 
 from recbole_fofa.config import FofaConfig
-from recbole_fofa.config_sources import parse_value, read_arguments, read_file
+from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, _common
+from recbole_fofa.config.sources import parse_value, read_arguments, read_file
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.known_settings import READ_BY_RECBOLE, USELESS, _common
 from recbole_fofa.settings import ForwardOFASettings
 
 
@@ -214,7 +214,7 @@ def test_missing_config_file_is_named(tmp_path: Path) -> None:
         ("- 1\n- 2\n", "must hold lines 'key: value', but is a list"),
         ("epochs: 1\nseed: [1\n", "line 3: expected"),
         ("epochs: 1\nepochs: 2\n", "line 2: key 'epochs' is set twice"),
-        ("epochs:\t1\n x: 2\n", "line 2"),
+        ("epochs:\t1\n x: 2\n", "line 1"),
         ("1: 2\n", "the key 1 must be text"),
         ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
     ],
@@ -539,7 +539,7 @@ def test_heads_are_reported_once() -> None:
 
 def test_rules_of_several_settings() -> None:
     assert "set budget_aware: true" in one_fault("--budget=0.5")
-    assert "temperature_end (2) must not exceed" in one_fault("--temperature_end=2")
+    assert "temperature_end (2.0) must not exceed" in one_fault("--temperature_end=2")
 
 
 def test_faulty_settings_have_defaults_so_that_data_can_be_checked(tmp_path: Path) -> None:

@@ -284,7 +284,7 @@ def test_a_listed_column_that_the_file_lacks_is_a_warning(tmp_path: Path) -> Non
         (["u1\ti1\t"], "'timestamp' is blank in 1 row, first line 4.*missing_time: previous"),
         (["u1\ti1\tNaN"], "'timestamp' is blank in 1 row, first line 4"),
         (['"u1\ti1\t3', 'u2"\ti1\t3'], "1 row with a quotation mark .* first line 4"),
-        (["u1\\ti\\0\\t3"], "1 row with a zero byte, first line 4"),
+        (["u1\ti\0\t3"], "1 row with a zero byte, first line 4"),
     ],
 )
 def test_rows(tmp_path: Path, rows: list[str], expected: str) -> None:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from recbole_fofa.config_sources import properties_folder, read_file
-from recbole_fofa.known_settings import READ_BY_RECBOLE, USELESS, recbole_properties
+from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, recbole_properties
+from recbole_fofa.config.sources import properties_folder, read_file
 from recbole_fofa.settings import ForwardOFASettings, RunSettings
 
 FILES = [("overall.yaml", RunSettings), ("model/ForwardOFA.yaml", ForwardOFASettings)]

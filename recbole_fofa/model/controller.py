@@ -64,6 +64,6 @@ class StructureController(nn.Module):
         return logits.view(-1, self.n_layers, 2)
 
     def structural_vector(self, logits: Tensor) -> Tensor:
-        """Linear projection of the distribution ``softmax(logits)``: ``[B, L, 2]`` to ``[B, D]``."""
+        """Linear projection of ``softmax(logits)``: ``[B, L, 2]`` to ``[B, D]``."""
         vector: Tensor = self.policy_projection(logits.softmax(-1).flatten(1))
         return vector

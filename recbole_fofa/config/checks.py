@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from recbole.utils import InputType
 
-from recbole_fofa.config_faults import Fault, Settings
-from recbole_fofa.config_sources import DERIVED, is_finite_number
-from recbole_fofa.evaluation_checks import evaluation_faults
-from recbole_fofa.known_settings import (
+from recbole_fofa.config.evaluation_checks import evaluation_faults
+from recbole_fofa.config.faults import Fault, Settings
+from recbole_fofa.config.known_settings import (
     known_settings,
     settings_class,
     suggestion,
     unknown_setting,
 )
+from recbole_fofa.config.sources import is_finite_number
 from recbole_fofa.settings import RunSettings
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
@@ -283,7 +283,10 @@ def _path_faults(settings: Settings) -> Iterator[Fault]:
         yield Fault(f"resume_from: there is no checkpoint file {path}", ("resume_from",))
     for key in ("output_dir", "checkpoint_dir"):
         folder = settings.get(key)
-        if isinstance(folder, str) and settings.sources.get(key) != DERIVED:
+        replaced = (
+            key == "checkpoint_dir" and key not in settings.given and settings.get("output_dir")
+        )
+        if isinstance(folder, str) and not replaced:
             reason = _not_writable(Path(os.path.expanduser(folder)).absolute())
             if reason:
                 yield Fault(f"{key} {folder!r} cannot be written: {reason}", (key,))

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from recbole.config import Config
 
-from recbole_fofa.config_sources import DERIVED, plain, writable
+from recbole_fofa.config.sources import DERIVED, plain, writable
 
 # RecBole's defaults of these are no wish of the user's: giving them would change what is derived.
 _DERIVED_UNLESS_GIVEN = frozenset(

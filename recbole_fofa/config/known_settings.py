@@ -18,7 +18,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_fofa.config_sources import properties_folder, read_yaml
+from recbole_fofa.config.sources import properties_folder, read_yaml
 from recbole_fofa.settings import ForwardOFASettings, RunSettings
 
 # Models of this package and the schema of their own settings.
@@ -34,7 +34,7 @@ READ_BY_RECBOLE = frozenset(
     save_step train_kg_step train_rec_step n_dec_epochs n_enc_epochs warm_up_step
     lgb_num_boost_round lgb_params xgb_early_stopping_rounds xgb_model xgb_nthread
     xgb_num_boost_round xgb_params xgb_silent xgb_verbose_eval
-    nproc world_size offset group_offset ip port local_rank""".split()
+    loss_type nproc world_size offset group_offset ip port local_rank""".split()
 )
 
 # Names that RecBole's config makes itself, or no longer reads: setting them has no effect.

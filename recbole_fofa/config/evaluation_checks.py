@@ -9,8 +9,8 @@ from typing import Any
 from recbole.evaluator.register import metric_information, metric_types
 from recbole.utils import EvaluatorType
 
-from recbole_fofa.config_faults import Fault, Settings
-from recbole_fofa.known_settings import suggestion
+from recbole_fofa.config.faults import Fault, Settings
+from recbole_fofa.config.known_settings import suggestion
 
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
 _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")

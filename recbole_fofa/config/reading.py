@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from recbole_fofa.compat import add_numpy_aliases
-from recbole_fofa.config_report import ReportedConfig
-from recbole_fofa.config_sources import (
+from recbole_fofa.config.known_settings import parent_names, recbole_properties
+from recbole_fofa.config.report import ReportedConfig
+from recbole_fofa.config.sources import (
     COMMAND_LINE,
     CONFIG_DICT,
     FofaLoader,
@@ -22,7 +23,6 @@ from recbole_fofa.config_sources import (
     read_file,
 )
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.known_settings import parent_names, recbole_properties
 
 _PATHS = ("output_dir", "checkpoint_dir", "resume_from")
 

@@ -14,12 +14,12 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType, ModelType
 
 from recbole_fofa.compat import check_versions
-from recbole_fofa.config_checks import collect_faults, read_settings
-from recbole_fofa.config_faults import Settings
-from recbole_fofa.config_reading import ReadingConfig, update_settings
-from recbole_fofa.config_sources import DERIVED
+from recbole_fofa.config.checks import collect_faults, read_settings
+from recbole_fofa.config.faults import Settings
+from recbole_fofa.config.known_settings import settings_class
+from recbole_fofa.config.reading import ReadingConfig, update_settings
+from recbole_fofa.config.sources import DERIVED
 from recbole_fofa.errors import ConfigError, DataError, FofaError
-from recbole_fofa.known_settings import settings_class
 from recbole_fofa.settings import RunSettings
 
 DEFAULT_MODEL = "ForwardOFA"
@@ -140,6 +140,8 @@ class FofaConfig(ReadingConfig):
                 values.pop(key, None)
                 if key in defaults:
                     values[key] = copy.deepcopy(defaults[key])
+        if self.faults:  # what was derived from a setting at fault follows its stand-in
+            values = self._derived(values, frozenset(self._external_sources))
         self._read_typed(values)
         return values
 

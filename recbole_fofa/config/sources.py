@@ -264,5 +264,6 @@ def is_finite_number(value: Any) -> bool:
 
 def properties_folder() -> Path:
     """Folder of this package's YAML files: inside the wheel, beside the package in a checkout."""
-    inside = Path(__file__).parent / "properties"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "properties"
+    package = Path(__file__).parent.parent
+    inside = package / "properties"
+    return inside if inside.is_dir() else package.parent / "properties"

@@ -1,0 +1,5 @@
+"""The settings of a run: read from all sources, checked together, written down with their source."""
+
+from recbole_fofa.config.config import DEFAULT_DATASET, DEFAULT_MODEL, FofaConfig
+
+__all__ = ["DEFAULT_DATASET", "DEFAULT_MODEL", "FofaConfig"]
