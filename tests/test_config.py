@@ -1,4 +1,4 @@
-"""Reading, merging and checking of settings. C and N numbers are rows of the list of known cases."""
+"""Settings: sources, parsing, checks, devices, and what is said of each fault."""
 
 from __future__ import annotations
 
@@ -474,8 +474,9 @@ def test_losses_of_recboles_models() -> None:
         pass
 
     Theirs.__module__ = "recbole.model.sequential_recommender.theirs"
-    message = one_fault(model=Theirs, loss_type="BCE")
-    assert message == "loss_type must be one of CE, BPR for Theirs; got 'BCE' (from config_dict)"
+    message = "loss_type must be one of CE, BPR for Theirs; got 'BCE' (from config_dict)"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        FofaConfig(model=Theirs, config_dict={"loss_type": "BCE"}, raise_faults=False)
 
 
 def test_c01_contradictions_are_refused() -> None:

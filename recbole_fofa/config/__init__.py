@@ -1,4 +1,4 @@
-"""The settings of a run: read from all sources, checked together, written down with their source."""
+"""The settings of a run: from all sources, checked together, written with their source."""
 
 from recbole_fofa.config.config import DEFAULT_DATASET, DEFAULT_MODEL, FofaConfig
 

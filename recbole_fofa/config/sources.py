@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -41,7 +41,7 @@ _NUMBER = re.compile(r"-[0-9.][0-9_.eE+-]*$|-inf$")
 class FofaLoader(yaml.SafeLoader):
     """YAML reader with RecBole's floats, without its dates, octals, sexagesimals and yes/no."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping; a key that is written twice is an error, not a silent overwrite."""

@@ -1,0 +1,157 @@
+"""Histories, lazy prefixes and session windows: same rows as RecBole, no look into the future."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from data_files import write_tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from recbole.data.dataset import SequentialDataset
+from small import cycle_settings
+
+from recbole_fofa.data.dataset import ADAPT_PREFIX, POSITION
+from recbole_fofa.data.sequences import Histories
+from recbole_fofa.data.session_loader import TARGETS, SessionLoader, draw_windows, training_ranges
+from recbole_fofa.errors import DataError
+from recbole_fofa.quick_start import checked_config, prepare_data
+
+lengths_of_users = st.lists(st.integers(2, 30), min_size=1, max_size=8)
+
+
+def loader_of(lengths: list[int], **changes: Any) -> SessionLoader:
+    """Every interaction has an item of its own, so that each can be traced."""
+    users = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+    histories = Histories.of(users, np.arange(1, len(users) + 1))
+    targets = np.flatnonzero(np.arange(len(users)) > histories.starts)
+    dataset = SimpleNamespace(
+        histories=histories,
+        inter_feat={POSITION: torch.from_numpy(targets)},
+        max_item_list_len=8,
+        iid_field="item_id",
+        item_list_length_field="item_length",
+        item_num=len(users) + 1,
+        config={"LIST_SUFFIX": "_list"},
+    )
+    settings = {
+        "batch_size": 3,
+        "session_length": 4,
+        "gap": None,
+        "adapt_length": 5,
+        "seed": 1,
+        **changes,
+    }
+    return SessionLoader(dataset, **settings)
+
+
+@given(lengths=lengths_of_users, session_length=st.integers(1, 12), epoch=st.integers(0, 3))
+def test_every_training_target_is_asked_once(
+    lengths: list[int], session_length: int, epoch: int
+) -> None:
+    loader = loader_of(lengths, session_length=session_length)
+    loader.set_epoch(epoch)
+    asked = torch.cat([batch[TARGETS].flatten() for batch in loader])
+    firsts = {1 + sum(lengths[:i]) for i in range(len(lengths))}
+    expected = [item for item in range(1, sum(lengths) + 1) if item not in firsts]
+    assert sorted(asked[asked > 0].tolist()) == expected
+
+
+@given(lengths=lengths_of_users, session_length=st.integers(1, 12))
+def test_no_target_reaches_its_own_context_or_adaptation(
+    lengths: list[int], session_length: int
+) -> None:
+    loader = loader_of(lengths, session_length=session_length)
+    for batch in loader:
+        for row in range(len(batch)):
+            inputs, targets = batch["item_id_list"][row], batch[TARGETS][row]
+            first = targets[targets > 0].min()
+            behaviour = batch[ADAPT_PREFIX + "item_id_list"][row]
+            assert behaviour.max() < first  # adaptation reads what lies before the window
+            assert (behaviour > 0).any()
+            for place in torch.nonzero(targets).flatten().tolist():
+                assert inputs[place] == targets[place] - 1  # the item just before
+                assert inputs[: place + 1].max() < targets[place]
+
+
+@given(lengths=lengths_of_users)
+def test_epochs_differ_and_a_seed_repeats(lengths: list[int]) -> None:
+    one, two = loader_of(lengths), loader_of(lengths)
+    one.set_epoch(2)
+    two.set_epoch(2)
+    for a, b in zip(one, two, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a.interaction)
+
+
+def test_negatives_are_never_the_target() -> None:
+    for sampling in ("uniform", "popularity"):
+        for batch in loader_of([20, 3, 9], negatives=sampling):
+            negatives, targets = batch["session_negatives"], batch[TARGETS]
+            assert (negatives != targets).all()
+            assert negatives.min() >= 1 and negatives.max() <= 32
+
+
+def test_a_pause_ends_a_session() -> None:
+    loader = loader_of([7])
+    times = np.array([0, 1, 2, 100, 101, 102, 300.0])
+    windows = draw_windows(loader.ranges, 10, np.random.default_rng(0), times, gap=50)
+    assert sorted(zip(windows.begins, windows.ends, strict=True)) == [(1, 3), (3, 6), (6, 7)]
+
+
+def test_training_targets_must_be_the_earliest() -> None:
+    dataset = loader_of([6])._dataset
+    dataset.inter_feat[POSITION] = torch.tensor([1, 2, 4])
+    with pytest.raises(DataError, match="earliest interactions"):
+        training_ranges(dataset)
+
+
+def test_lazy_prefixes_equal_recboles_copies(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path).parent
+    settings = {"dataset": str(folder), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "quiet": True}
+    config = checked_config("SASRec", config_dict=settings)
+    parts = [loader._dataset for loader in prepare_data(config)]
+    stock = SequentialDataset(config).build()
+    for ours, theirs in zip(parts, stock, strict=True):
+        rows, expected = ours[np.arange(len(ours))], theirs[np.arange(len(theirs))]
+        ours_order = np.lexsort((rows["item_length"], rows["item_id"], rows["user_id"]))
+        their_order = np.lexsort((expected["item_length"], expected["item_id"], expected["user_id"]))
+        for field in ("item_length", "item_id_list"):
+            assert torch.equal(rows[field][ours_order], expected[field][their_order])
+
+
+def test_order_is_that_of_the_float64_time(tmp_path: Path) -> None:
+    """Eight events one second apart, newest first: float32 cannot tell them apart."""
+    folder = tmp_path / "close"
+    folder.mkdir()
+    rows = [f"u{u}\ti{7 - n}\t{1700000007 - n}" for u in range(4) for n in range(8)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (folder / "close.inter").write_text("\n".join([header, *rows]) + "\n")
+    settings = {"dataset": str(folder), "quiet": True, "topk": [5], "valid_metric": "MRR@5"}
+    _, _, test = prepare_data(checked_config(config_dict=settings))
+    row = next(iter(test))[0]
+    names = test._dataset.id2token("item_id", row["item_id_list"][0, :7].numpy())
+    assert list(names) == [f"i{n}" for n in range(7)]
+    assert test._dataset.id2token("item_id", row["item_id"].numpy())[0] == "i7"
+
+
+def test_empty_part_stops_before_training(tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    folder.mkdir()
+    rows = [f"u{u}\ti{u + n}\t{n}" for u in range(12) for n in range(2)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (folder / "two.inter").write_text("\n".join([header, *rows]) + "\n")
+    config = checked_config(config_dict={"dataset": str(folder), "quiet": True})
+    with pytest.raises(DataError, match=r"the train set is empty .*valid_and_test"):
+        prepare_data(config)
+
+
+def test_adaptation_may_read_more_than_the_input(tmp_path: Path) -> None:
+    config = checked_config(config_dict=cycle_settings(tmp_path, adapt_seq_length=10))
+    _, _, test = prepare_data(config)
+    row = next(iter(test))[0]
+    assert row["item_id_list"].shape[1] == 8
+    assert row[ADAPT_PREFIX + "item_id_list"].shape[1] == 10

@@ -1,0 +1,260 @@
+"""Runs of seconds through the public entry: results, checkpoints, resume, errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from recbole.model.sequential_recommender.sasrec import SASRec
+from small import cycle_settings
+
+from recbole_fofa.errors import CheckpointError, ConfigError, TrainingDivergedError
+from recbole_fofa.quick_start import (
+    checked_config,
+    load_data_and_model,
+    prepare_data,
+    run_recbole_fofa,
+)
+from recbole_fofa.recommender.forward_ofa import ForwardOFA
+from recbole_fofa.registry import get_model, get_trainer
+from recbole_fofa.trainer.checkpoint import load_checkpoint
+from recbole_fofa.trainer.forward_ofa import ForwardOFATrainer
+
+
+def trainer_of(tmp_path: Path, **changes: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+    config = checked_config(config_dict=cycle_settings(tmp_path, **changes))
+    loaders = prepare_data(config)
+    torch.manual_seed(3)
+    model = config.model_class(config, loaders[0]._dataset)
+    return get_trainer(config)(config, model), loaders
+
+
+def only_checkpoint(tmp_path: Path, ending: str = "[0-9].pth") -> Path:
+    (path,) = (tmp_path / "out" / "saved").glob(f"*{ending}")
+    return path
+
+
+def test_planted_rule_is_found(tmp_path: Path) -> None:
+    settings = cycle_settings(
+        tmp_path,
+        epochs=60,
+        learning_rate=0.01,
+        hidden_dropout_prob=0.0,
+        attn_dropout_prob=0.0,
+        stopping_step=60,
+        topk=[10],
+    )
+    result = run_recbole_fofa(config_dict=settings)
+    assert result["test_result"]["ndcg@10"] > 0.95
+    written = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert written["test_result"] == result["test_result"]
+    assert written["structures"]["n_users"] == 60
+    assert len(written["structures"]["keep_rate"]) == 2
+
+
+def test_same_seed_same_result_and_everything_is_written(tmp_path: Path) -> None:
+    first = run_recbole_fofa(config_dict=cycle_settings(tmp_path))
+    second = run_recbole_fofa(config_dict=cycle_settings(tmp_path, output_dir=str(tmp_path / "b")))
+    assert first == second
+    assert set(first) == {
+        "best_valid_score",
+        "valid_score_bigger",
+        "best_valid_result",
+        "test_result",
+    }
+    resolved = yaml.safe_load(only_checkpoint(tmp_path, ".config.yaml").read_text())
+    assert resolved["epochs"] == {"value": 2, "source": "config_dict"}
+    assert load_checkpoint(only_checkpoint(tmp_path))["config"]["model"] == "ForwardOFA"
+
+
+def test_reloaded_model_gives_equal_scores(tmp_path: Path) -> None:
+    result = run_recbole_fofa(config_dict=cycle_settings(tmp_path))
+    config, model, *_, test = load_data_and_model(only_checkpoint(tmp_path))
+    trainer = get_trainer(config)(config, model)
+    assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
+
+
+@pytest.mark.parametrize("regime", ["session", "prefix"])
+def test_resume_continues_bit_for_bit(tmp_path: Path, regime: str) -> None:
+    straight, loaders = trainer_of(tmp_path / "a", epochs=4, train_regime=regime)
+    straight.fit(*loaders[:2])
+    half, loaders = trainer_of(tmp_path / "b", epochs=2, train_regime=regime)
+    half.fit(*loaders[:2])
+    resumed, loaders = trainer_of(tmp_path / "b", epochs=4, train_regime=regime)
+    resumed.resume_checkpoint(half.last_model_file)
+    resumed.fit(*loaders[:2])
+    expected = straight.model.state_dict()
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert resumed.best_valid_score == straight.best_valid_score
+
+
+def test_diverged_run_names_the_block_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    trainer, loaders = trainer_of(tmp_path, epochs=1)
+    trainer.fit(*loaders[:2])
+    good = Path(trainer.saved_model_file).read_bytes()
+    with torch.no_grad():
+        trainer.model.network.base[1].query_bias[0] = torch.inf
+    trainer.start_epoch, trainer.epochs = 1, 2
+    with pytest.raises(TrainingDivergedError, match=r"epoch 1, step 1: .*base\.1\.query_bias"):
+        trainer.fit(*loaders[:2])
+    assert Path(trainer.saved_model_file).read_bytes() == good
+
+
+def test_checkpoints_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    trainer, loaders = trainer_of(tmp_path, epochs=1)
+    trainer.fit(*loaders[:2])
+    path = Path(trainer.saved_model_file)
+    (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:1000])
+    torch.save({"config": Path("x"), "state_dict": {}}, tmp_path / "code.pth")
+    for name, message in [
+        ("cut.pth", "damaged"),
+        ("code.pth", "more than tensors"),
+        ("none.pth", "no checkpoint"),
+    ]:
+        with pytest.raises(CheckpointError, match=message):
+            load_checkpoint(tmp_path / name)
+    other, _ = trainer_of(tmp_path, hidden_size=32)
+    with pytest.raises(CheckpointError, match="does not fit the settings"):
+        other.resume_checkpoint(path)
+
+
+def test_one_step_moves_exactly_the_intended_parameters(tmp_path: Path) -> None:
+    trainer, (train, *_) = trainer_of(tmp_path, learner="sgd", learning_rate=0.1)
+    model = trainer.model.train()
+    batches = list(train)[:2]
+    for batch in batches:
+        before = {name: value.detach().clone() for name, value in model.named_parameters()}
+        torch.manual_seed(5)
+        model.zero_grad()
+        sum(model.calculate_loss(batch)).backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+        torch.manual_seed(5)
+        trainer._train_epoch(OneBatch(batch), 0)
+        for name, value in model.named_parameters():
+            torch.testing.assert_close(value, before[name] - 0.1 * gradients[name])
+
+
+class OneBatch(list):
+    """A loader of one batch."""
+
+    def __init__(self, batch: Any) -> None:
+        super().__init__([batch])
+
+
+def test_generated_parameters_of_two_users_differ_after_one_epoch(tmp_path: Path) -> None:
+    trainer, loaders = trainer_of(tmp_path, epochs=1)
+    trainer.fit(*loaders[:2])
+    interaction = next(iter(loaders[2]))[0]
+    adaptation = trainer.model.adapt(*trainer.model._behaviour(interaction))
+    kept = next(p for p in adaptation.parameters if p is not None)
+    assert (kept["query_weight"][0] - kept["query_weight"][1]).abs().max() > 1e-5
+
+
+def test_static_network_with_recboles_weights_gives_recboles_scores(tmp_path: Path) -> None:
+    settings = cycle_settings(tmp_path, use_controller=False, use_mapper=False)
+    config = checked_config(config_dict=settings)
+    _, _, test = prepare_data(config)
+    theirs = SASRec(config, test._dataset).eval()
+    ours = ForwardOFA(config, test._dataset).eval()
+    copy_sasrec(theirs, ours)
+    interaction = next(iter(test))[0]
+    torch.testing.assert_close(
+        ours.full_sort_predict(interaction),
+        theirs.full_sort_predict(interaction),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def copy_sasrec(theirs: Any, ours: Any) -> None:
+    own = ours.network.backbone
+    with torch.no_grad():
+        ours.item_embedding.weight.copy_(theirs.item_embedding.weight)
+        own.position_embedding.weight.copy_(theirs.position_embedding.weight)
+        own.input_norm.load_state_dict(theirs.LayerNorm.state_dict())
+        for base, layer in zip(ours.network.base, theirs.trm_encoder.layer, strict=True):
+            attention, forward = layer.multi_head_attention, layer.feed_forward
+            for name, module in {
+                "query": attention.query,
+                "key": attention.key,
+                "value": attention.value,
+                "dense": attention.dense,
+                "attention_norm": attention.LayerNorm,
+                "dense_1": forward.dense_1,
+                "dense_2": forward.dense_2,
+                "feed_forward_norm": forward.LayerNorm,
+            }.items():
+                base[f"{name}_weight"].copy_(module.weight)
+                base[f"{name}_bias"].copy_(module.bias)
+
+
+@pytest.mark.parametrize("loss", ["CE", "BCE", "BPR"])
+@pytest.mark.parametrize("regime", ["session", "prefix"])
+def test_losses_and_regimes_run(tmp_path: Path, loss: str, regime: str) -> None:
+    settings = cycle_settings(tmp_path, loss_type=loss, train_regime=regime, epochs=1)
+    assert run_recbole_fofa(config_dict=settings)["test_result"]["ndcg@10"] >= 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use_controller": False},
+        {"use_mapper": False},
+        {"structure_guided": False},
+        {"parallel_mappers": False},
+        {"mapper_form": "full"},
+        {"mapper_form": "residual"},
+        {"budget_aware": True, "budget": 0.5},
+    ],
+)
+def test_ablations_run(tmp_path: Path, change: dict[str, Any]) -> None:
+    settings = cycle_settings(tmp_path, epochs=1, **change)
+    run_recbole_fofa(config_dict=settings)
+    structures = json.loads((tmp_path / "out" / "result.json").read_text())["structures"]
+    if "budget" in change:
+        assert structures["mean_macs_share"] <= 0.5
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "NextItNet", "Caser", "LightSANs", "BPR"])
+def test_recboles_models_run(tmp_path: Path, model: str) -> None:
+    settings = cycle_settings(tmp_path, model=model, epochs=1)
+    names = ("session_length", "adapt_seq_length", "hidden_size", "inner_size", "n_layers")
+    settings = {key: value for key, value in settings.items() if key not in names}
+    assert run_recbole_fofa(config_dict=settings)["test_result"]["ndcg@10"] >= 0
+
+
+def test_history_is_not_ranked_if_masked(tmp_path: Path) -> None:
+    trainer, (_, _, test) = trainer_of(tmp_path, mask_history=True)
+    trainer.evaluate(test, load_best_model=False)
+    batch = next(iter(test))
+    _, scores, *_ = trainer._full_sort_batch_eval(batch)
+    seen = batch[0]["item_id_list"]
+    assert (scores.gather(1, seen) == -torch.inf).all()
+
+
+def test_our_trainer_is_found_and_unknown_models_are_named(tmp_path: Path) -> None:
+    assert get_trainer(checked_config(config_dict=cycle_settings(tmp_path))) is ForwardOFATrainer
+    with pytest.raises(ConfigError, match="unknown model 'SASRek'; did you mean 'SASRec'"):
+        get_model("SASRek")
+
+
+def test_ray_is_never_imported_and_the_command_line_reports_faults(tmp_path: Path) -> None:
+    settings = cycle_settings(tmp_path, epochs=1)
+    script = (
+        "import sys; from recbole_fofa.quick_start import run_recbole_fofa; "
+        f"run_recbole_fofa(config_dict={settings!r}); sys.exit('ray' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    command = [sys.executable, "run_recbole_fofa.py", "--hiden_size=32", "--topk=5000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unknown setting 'hiden_size'; did you mean 'hidden_size'?" in done.stderr
+    assert "5000" in done.stderr
+    assert "Traceback" not in done.stderr
