@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -55,9 +56,9 @@ class ForwardOFASettings(BaseModel):
     n_heads: PositiveInt = Field(2, description="Number of attention heads.")
     hidden_size: PositiveInt = Field(64, description="Width of embeddings and hidden states.")
     inner_size: PositiveInt = Field(256, description="Width inside the feed-forward layers.")
-    hidden_dropout_prob: float = Field(0.5, ge=0.0, lt=1.0, description="Dropout of hidden states.")
+    hidden_dropout_prob: float = Field(0.2, ge=0.0, lt=1.0, description="Dropout of hidden states.")
     attn_dropout_prob: float = Field(
-        0.5, ge=0.0, lt=1.0, description="Dropout of attention weights."
+        0.2, ge=0.0, lt=1.0, description="Dropout of attention weights."
     )
     hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
         "gelu", description="Activation of the feed-forward layers."
@@ -122,11 +123,14 @@ class ForwardOFASettings(BaseModel):
     train_regime: Literal["session", "prefix"] = Field(
         "session", description="One sample per session window, or one per prefix as in RecBole."
     )
+    epochs: NonNegativeInt = Field(
+        15, description="The number of training epochs; session windows need few."
+    )
     train_batch_size: PositiveInt = Field(
         64, description="Number of session windows, or of prefixes, in a batch."
     )
     session_length: PositiveInt = Field(
-        50, description="Largest number of targets in a session window."
+        20, description="Largest number of targets in a session window."
     )
     session_gap_seconds: PositiveFloat | None = Field(
         None, description="Pause that ends a session; unset: windows are drawn at random."

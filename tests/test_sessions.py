@@ -110,7 +110,8 @@ def test_training_targets_must_be_the_earliest() -> None:
 
 
 def test_lazy_prefixes_equal_recboles_copies(tmp_path: Path) -> None:
-    folder = write_tiny(tmp_path).parent
+    write_tiny(tmp_path)
+    folder = tmp_path / "tiny"
     settings = {"dataset": str(folder), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "quiet": True}
     config = checked_config("SASRec", config_dict=settings)
     parts = [loader._dataset for loader in prepare_data(config)]
@@ -118,7 +119,9 @@ def test_lazy_prefixes_equal_recboles_copies(tmp_path: Path) -> None:
     for ours, theirs in zip(parts, stock, strict=True):
         rows, expected = ours[np.arange(len(ours))], theirs[np.arange(len(theirs))]
         ours_order = np.lexsort((rows["item_length"], rows["item_id"], rows["user_id"]))
-        their_order = np.lexsort((expected["item_length"], expected["item_id"], expected["user_id"]))
+        their_order = np.lexsort(
+            (expected["item_length"], expected["item_id"], expected["user_id"])
+        )
         for field in ("item_length", "item_id_list"):
             assert torch.equal(rows[field][ours_order], expected[field][their_order])
 
@@ -145,7 +148,7 @@ def test_empty_part_stops_before_training(tmp_path: Path) -> None:
     header = "user_id:token\titem_id:token\ttimestamp:float"
     (folder / "two.inter").write_text("\n".join([header, *rows]) + "\n")
     config = checked_config(config_dict={"dataset": str(folder), "quiet": True})
-    with pytest.raises(DataError, match=r"the train set is empty .*valid_and_test"):
+    with pytest.raises(DataError, match=r"the valid set is empty .*valid_and_test"):
         prepare_data(config)
 
 

@@ -12,6 +12,7 @@ from recbole.utils import set_color
 
 from recbole_fofa.compat import SafeCollector, tensorboard_folder
 from recbole_fofa.data.dataset import POSITION
+from recbole_fofa.data.sequences import Histories
 from recbole_fofa.errors import CheckpointError, TrainingDivergedError
 from recbole_fofa.trainer.checkpoint import (
     load_checkpoint,
@@ -38,6 +39,7 @@ class FofaTrainer(Trainer):
             super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
         self._loader: Any = None
+        self._eval_histories: Histories | None = None
         self._resumed: dict[str, Any] | None = None
         self._epoch = 0
         self._step = 0
@@ -114,6 +116,7 @@ class FofaTrainer(Trainer):
             self.model.load_state_dict(state["state_dict"])
             self.model.load_other_parameter(state["other_parameter"])
             self.logger.info(f"Loading model structure and parameters from {path}")
+        self._eval_histories = getattr(getattr(eval_data, "_dataset", None), "histories", None)
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         return result and {name: float(value) for name, value in result.items()}
 
@@ -188,13 +191,13 @@ class FofaTrainer(Trainer):
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
-        if self.config["mask_history"] and POSITION in interaction:
-            self._mask_history(interaction, scores)
+        if self.config["mask_history"] and self._eval_histories is not None:
+            self._mask_history(interaction, scores, self._eval_histories)
         return interaction, scores, positive_u, positive_i
 
-    def _mask_history(self, interaction: Interaction, scores: torch.Tensor) -> None:
+    @staticmethod
+    def _mask_history(interaction: Interaction, scores: torch.Tensor, histories: Histories) -> None:
         """No item that the user has had, however long ago, is ranked."""
         positions = interaction[POSITION].cpu().numpy()
-        histories = self._eval_histories
         seen = histories.slices(histories.starts[positions], positions).to(scores.device)
         scores.scatter_(1, seen, -torch.inf)
