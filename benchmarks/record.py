@@ -15,7 +15,10 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def provenance(threads: int) -> dict[str, Any]:
-    """Commit, date, versions, hardware and the command of this run, as plain data."""
+    """Commit, date, versions, hardware and the command of this run, as plain data.
+
+    Call it before the work: the commit that a long run started from is the one that it measures.
+    """
     return {
         "command": " ".join(["python", *map(_relative, sys.argv)]),
         "commit": _commit(),

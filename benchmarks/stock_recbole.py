@@ -67,14 +67,14 @@ def shim_numpy() -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    origin = provenance(arguments.threads)
     sys.argv = sys.argv[:1]  # RecBole's Config reads it
     torch.set_num_threads(arguments.threads)
     shim_numpy()
     with tempfile.TemporaryDirectory() as folder:
         write_ordered_ml100k(Path(folder))
         line = train_and_test(arguments, Path(folder))
-    sys.argv += [f"--{key}={value}" for key, value in vars(arguments).items() if value is not False]
-    append_line("stock_recbole", line | provenance(arguments.threads))
+    append_line("stock_recbole", line | origin)
 
 
 def train_and_test(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def test_config_file_of_other_encodings(tmp_path: Path) -> None:
 def test_empty_file_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("# nothing\n", encoding="utf-8")
-    assert FofaConfig(config_file_list=str(file))["epochs"] == 300
+    assert FofaConfig(config_file_list=str(file))["epochs"] == 15
 
 
 def test_yaml_reader_of_other_programs_is_left_alone() -> None:
@@ -559,7 +559,7 @@ def test_faulty_settings_have_defaults_so_that_data_can_be_checked(tmp_path: Pat
         raise_faults=False,
     )
     assert len(found.faults) == 4
-    assert (found["epochs"], found["valid_metric"], found["loss_type"]) == (300, "MRR@10", "CE")
+    assert (found["epochs"], found["valid_metric"], found["loss_type"]) == (15, "MRR@10", "CE")
     assert found["load_col"] == {"inter": ["u", "item_id", "t"]}
     assert found["data_path"] == str(tmp_path / "other")
 
