@@ -197,7 +197,7 @@ def test_a_key_twice_is_a_fault_unless_the_values_agree() -> None:
 
 def test_sys_argv_is_not_read() -> None:
     found = config()
-    assert found["epochs"] == 300 and found["tb"] is None
+    assert found["epochs"] == 15 and found["tb"] is None
 
 
 # Files

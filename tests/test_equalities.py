@@ -12,6 +12,7 @@ from small import SIZES, batch, small_network
 from torch.func import functional_call, vmap
 
 from recbole_fofa.model.network import Adaptation
+from recbole_fofa.model.weights import dense_parameters
 
 FORMS = ["full", "residual", "low_rank"]
 
@@ -47,9 +48,7 @@ def test_per_user_parameters_equal_functional_call(form: str) -> None:
     network = small_network(mapper_form=form, use_controller=False)
     x, behaviour, lengths = batch()
     adaptation = network.adapt(behaviour, lengths)
-    shared = [
-        {name: value for name, value in block.items()} for block in adaptation.parameters if block
-    ]
+    dense = [dense_parameters(block) for block in adaptation.parameters if block]
 
     def one_user(own: torch.Tensor, *blocks: dict[str, torch.Tensor]) -> torch.Tensor:
         y = network.backbone.embed(own.unsqueeze(0))
@@ -57,7 +56,7 @@ def test_per_user_parameters_equal_functional_call(form: str) -> None:
             y = network.backbone.apply_block(index, y, parameters)
         return y[0]
 
-    expected = vmap(one_user)(x, *shared)
+    expected = vmap(one_user)(x, *dense)
     torch.testing.assert_close(network(x, adaptation), expected, atol=1e-5, rtol=0)
     called = functional_call(network, dict(network.named_parameters()), (x, adaptation))
     torch.testing.assert_close(called, expected, atol=1e-5, rtol=0)
@@ -68,13 +67,10 @@ def test_dropped_block_is_an_absent_block(kept: list[bool]) -> None:
     network = small_network()
     x, behaviour, lengths = batch()
     adaptation = network.adapt(behaviour, lengths)
-    full = [
-        network.mapper.generate(i, network.mapper.interest(behaviour, lengths, None))
-        for i in range(3)
-    ]
+    interest = network.mapper.interest(behaviour, lengths, None)
     parameters = tuple(
-        {name: dict(base.named_parameters())[name] + change for name, change in own.items()}
-        for base, own in zip(network.base, full, strict=True)
+        network.mapper.generate(index, interest, dict(base.named_parameters()))
+        for index, base in enumerate(network.base)
     )
     structure = torch.tensor(kept, dtype=torch.float32).repeat(len(x), 1)
     masked = network(x, Adaptation(structure, parameters, adaptation.logits))
@@ -149,7 +145,7 @@ def test_generated_tensors_start_like_the_backbone(form: str) -> None:
     behaviour, lengths = torch.randn(16, 9, 32), torch.full((16,), 9)
     parameters = network.train().adapt(behaviour, lengths).parameters
     for block, tensors in zip(network.backbone.blocks, parameters, strict=True):
-        for name, value in (tensors or {}).items():
+        for name, value in dense_parameters(tensors or {}).items():
             spec = block.parameters[name]
             if spec.is_matrix:
                 assert 0.01 < value.std().item() < 0.04, name

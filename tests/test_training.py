@@ -15,6 +15,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from small import cycle_settings
 
 from recbole_fofa.errors import CheckpointError, ConfigError, TrainingDivergedError
+from recbole_fofa.model.weights import dense_parameters
 from recbole_fofa.quick_start import (
     checked_config,
     load_data_and_model,
@@ -153,17 +154,25 @@ def test_generated_parameters_of_two_users_differ_after_one_epoch(tmp_path: Path
     trainer.fit(*loaders[:2])
     interaction = next(iter(loaders[2]))[0]
     adaptation = trainer.model.adapt(*trainer.model._behaviour(interaction))
-    kept = next(p for p in adaptation.parameters if p is not None)
+    kept = dense_parameters(next(p for p in adaptation.parameters if p is not None))
     assert (kept["query_weight"][0] - kept["query_weight"][1]).abs().max() > 1e-5
 
 
-def test_static_network_with_recboles_weights_gives_recboles_scores(tmp_path: Path) -> None:
-    settings = cycle_settings(tmp_path, use_controller=False, use_mapper=False)
-    config = checked_config(config_dict=settings)
+@pytest.mark.parametrize("form", [None, "residual", "low_rank"])
+def test_everything_kept_and_a_constant_mapper_give_recboles_scores(
+    tmp_path: Path, form: str | None
+) -> None:
+    """Without controller and mapper, or with both but a mapper that changes nothing."""
+    changes = {"use_controller": False, "use_mapper": False}
+    if form is not None:
+        changes = {"mapper_form": form, "keep_bias": 10.0}
+    config = checked_config(config_dict=cycle_settings(tmp_path, **changes))
     _, _, test = prepare_data(config)
     theirs = SASRec(config, test._dataset).eval()
     ours = ForwardOFA(config, test._dataset).eval()
     copy_sasrec(theirs, ours)
+    if form is not None:
+        make_constant(ours.network.mapper)
     interaction = next(iter(test))[0]
     torch.testing.assert_close(
         ours.full_sort_predict(interaction),
@@ -171,6 +180,15 @@ def test_static_network_with_recboles_weights_gives_recboles_scores(tmp_path: Pa
         atol=1e-5,
         rtol=0,
     )
+
+
+def make_constant(mapper: Any) -> None:
+    """Let the mapper give the base to everybody."""
+    with torch.no_grad():
+        for hypernetwork in mapper.hypernetworks:
+            hypernetwork.basis.zero_()
+            for left in getattr(hypernetwork, "left", {}).values():
+                left.zero_()
 
 
 def copy_sasrec(theirs: Any, ours: Any) -> None:

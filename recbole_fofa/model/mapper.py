@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recbole_fofa.model.backbone.base import BlockSpec, ParameterSpec
 from recbole_fofa.model.extractor import SequenceExtractor
+from recbole_fofa.model.weights import BlockParameters, LowRankWeight
 
 MapperForm = Literal["full", "residual", "low_rank"]
 
@@ -78,21 +79,36 @@ class Hypernetwork(nn.Module):
                 {name: torch.randn(rank, self.specs[name].shape[1]) * factor for name in matrices}
             )
 
-    def forward(self, condition: Tensor) -> dict[str, Tensor]:
-        """``[B, D]`` to one ``[B, *shape]`` for each tensor of the block."""
-        generated = self._split(torch.tanh(self.to_code(condition)) @ self.basis, self.coded)
+    def forward(
+        self, condition: Tensor, base: Mapping[str, Tensor]
+    ) -> dict[str, Tensor | LowRankWeight]:
+        """The block's tensors for each user.
+
+        Args:
+            condition: ``[B, D]``.
+            base: The block's shared tensors; without those that are generated whole.
+
+        Returns:
+            ``[B, *shape]`` by name; with ``low_rank`` the matrices as their factors.
+        """
+        changes = self._split(torch.tanh(self.to_code(condition)) @ self.basis, self.coded)
+        generated: dict[str, Tensor | LowRankWeight] = {
+            name: base[name] + change for name, change in changes.items()
+        }
         if self.form == "full":
             generated |= self._split(condition @ self.generator, self.special)
         elif self.form == "low_rank":
-            generated |= self._low_rank_changes(condition)
+            generated |= self._low_rank_weights(condition, base)
         return generated
 
-    def _low_rank_changes(self, condition: Tensor) -> dict[str, Tensor]:
+    def _low_rank_weights(
+        self, condition: Tensor, base: Mapping[str, Tensor]
+    ) -> dict[str, LowRankWeight]:
         cores = torch.tanh(self.to_cores(condition)).view(
             -1, len(self.special), self.rank, self.rank
         )
         return {
-            name: self.left[name] @ core @ self.right[name]  # [B, rows, columns]
+            name: LowRankWeight(base[name], self.left[name], core, self.right[name])
             for name, core in zip(self.special, cores.unbind(1), strict=True)
         }
 
@@ -161,10 +177,10 @@ class StructureGuidedMapper(nn.Module):
         interest: Tensor = self.extractor(behaviour, lengths, structural_vector)
         return interest
 
-    def generate(self, index: int, interest: Tensor) -> dict[str, Tensor]:
-        """Block ``index``'s generated tensors, each ``[B, *shape]``, from interest ``[B, D]``."""
+    def generate(self, index: int, interest: Tensor, base: Mapping[str, Tensor]) -> BlockParameters:
+        """Block ``index``'s tensors for each user, from interest ``[B, D]`` and the shared base."""
         if self.block_embedding is not None:
             interest = interest + self.block_embedding.weight[index]
             index = 0
-        generated: dict[str, Tensor] = self.hypernetworks[index](interest)
+        generated: BlockParameters = self.hypernetworks[index](interest, base)
         return generated

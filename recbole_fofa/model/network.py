@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from recbole_fofa.model.backbone.base import Backbone
 from recbole_fofa.model.controller import StructureController
 from recbole_fofa.model.mapper import StructureGuidedMapper
 from recbole_fofa.model.structure import keep_margins, sample_structure, select_structure
+from recbole_fofa.model.weights import BlockParameters, parameters_of_users
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,14 @@ class Adaptation:
 
     Attributes:
         structure: 1 for a kept and 0 for a dropped block, ``[B, L]``.
-        parameters: For each block its tensors, ``[B, *shape]``, or ``[*shape]`` where all users
-            share them; ``None`` for a block that nobody in the batch keeps.
+        parameters: For each block its tensors by name: ``[B, *shape]``, ``[*shape]`` where all
+            users share them, or factors (:class:`LowRankWeight`); ``None`` for a block that
+            nobody in the batch keeps.
         logits: The controller's, ``[B, L, 2]``; ``None`` without a controller.
     """
 
     structure: Tensor
-    parameters: tuple[Mapping[str, Tensor] | None, ...]
+    parameters: tuple[BlockParameters | None, ...]
     logits: Tensor | None
 
 
@@ -126,8 +127,8 @@ class AdaptiveNetwork(nn.Module):
 
     def _block_parameters(
         self, behaviour: Tensor, lengths: Tensor, logits: Tensor | None, structure: Tensor
-    ) -> tuple[Mapping[str, Tensor] | None, ...]:
-        bases = [dict(base.named_parameters()) for base in self.base]
+    ) -> tuple[BlockParameters | None, ...]:
+        bases: list[dict[str, Tensor]] = [dict(base.named_parameters()) for base in self.base]
         if self.mapper is None:
             return tuple(bases)
         vector = None
@@ -136,12 +137,12 @@ class AdaptiveNetwork(nn.Module):
         interest = self.mapper.interest(behaviour, lengths, vector)
         wanted = [self.training or bool(kept) for kept in structure.any(0)]
         return tuple(
-            _on_base(base, self.mapper.generate(index, interest)) if wanted[index] else None
+            self.mapper.generate(index, interest, base) if wanted[index] else None
             for index, base in enumerate(bases)
         )
 
     def _apply_where_kept(
-        self, index: int, x: Tensor, parameters: Mapping[str, Tensor] | None, kept: Tensor
+        self, index: int, x: Tensor, parameters: BlockParameters | None, kept: Tensor
     ) -> Tensor:
         """A dropped block costs nothing: it is computed for the users who keep it, and no other."""
         if parameters is None or not bool(kept.any()):
@@ -149,15 +150,7 @@ class AdaptiveNetwork(nn.Module):
         if bool(kept.all()):
             return self.backbone.apply_block(index, x, parameters)
         specs = self.backbone.blocks[index].parameters
-        own = {
-            name: value[kept] if value.dim() > len(specs[name].shape) else value
-            for name, value in parameters.items()
-        }
+        own = parameters_of_users(
+            parameters, kept, {name: len(spec.shape) for name, spec in specs.items()}
+        )
         return torch.index_put(x, (kept,), self.backbone.apply_block(index, x[kept], own))
-
-
-def _on_base(base: Mapping[str, Tensor], generated: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Generated changes on top of the shared base, where there is one."""
-    return {
-        name: base[name] + change if name in base else change for name, change in generated.items()
-    }

@@ -23,6 +23,7 @@ from recbole_fofa.model.losses import (
 from recbole_fofa.model.mapper import StructureGuidedMapper
 from recbole_fofa.model.network import Adaptation, AdaptiveNetwork
 from recbole_fofa.model.structure import keep_probabilities
+from recbole_fofa.model.weights import dense_parameters
 from recbole_fofa.settings import ForwardOFASettings
 
 
@@ -120,7 +121,7 @@ class ForwardOFA(SequentialRecommender):
                 yield f"parameter {name}"
         adaptation = self.adapt(*self._behaviour(interaction))
         for block, tensors in zip(self.network.backbone.blocks, adaptation.parameters, strict=True):
-            for name, value in (tensors or {}).items():
+            for name, value in dense_parameters(tensors or {}).items():
                 if not bool(value.isfinite().all()):
                     yield f"generated tensor {block.name}.{name}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_fofa.model.backbone.base import Backbone, BlockParameters, BlockSpec, ParameterSpec
+from recbole_fofa.model.backbone.base import Backbone, BlockSpec, ParameterSpec
 from recbole_fofa.model.backbone.sasrec import SASRecBackbone
 
 BACKBONES: dict[str, type[SASRecBackbone]] = {"sasrec": SASRecBackbone}
@@ -10,7 +10,6 @@ BACKBONES: dict[str, type[SASRecBackbone]] = {"sasrec": SASRecBackbone}
 __all__ = [
     "BACKBONES",
     "Backbone",
-    "BlockParameters",
     "BlockSpec",
     "ParameterSpec",
     "SASRecBackbone",

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BlockParameters = Mapping[str, Tensor]
-"""Parameters of one block by name, each ``[*shape]`` or ``[B, *shape]``."""
+from recbole_fofa.model.weights import BlockParameters, LowRankWeight
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,12 @@ class Backbone(nn.Module, ABC):
         """Multiply-accumulates of block ``index`` for one user at input length ``length``."""
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor | LowRankWeight, bias: Tensor) -> Tensor:
     """``y = x W^T + b`` with one weight for all, or one per user.
 
     Args:
         x: ``[B, T, D_in]``.
-        weight: ``[D_out, D_in]`` or ``[B, D_out, D_in]``.
+        weight: ``[D_out, D_in]``, ``[B, D_out, D_in]`` or its factors.
         bias: ``[D_out]`` or ``[B, D_out]``.
 
     Returns:
@@ -100,6 +99,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         >>> bool((shared == per_user).all())
         True
     """
+    if isinstance(weight, LowRankWeight):
+        return weight.apply(x) + _per_position(bias)
     if weight.dim() == 2 and bias.dim() == 1:
         return F.linear(x, weight, bias)
     if weight.dim() == 2:

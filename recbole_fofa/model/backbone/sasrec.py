@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from recbole_fofa.model.backbone.base import (
     Backbone,
-    BlockParameters,
     BlockSpec,
     ParameterSpec,
     layer_norm,
     linear,
 )
+from recbole_fofa.model.weights import BlockParameters, vector
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -96,7 +96,7 @@ class SASRecBackbone(Backbone):
         B, T, D = x.shape
 
         def heads(name: str) -> Tensor:
-            y = linear(x, p[f"{name}_weight"], p[f"{name}_bias"])
+            y = linear(x, p[f"{name}_weight"], vector(p, f"{name}_bias"))
             return y.view(B, T, self.n_heads, D // self.n_heads).transpose(1, 2)
 
         context = F.scaled_dot_product_attention(
@@ -107,16 +107,17 @@ class SASRecBackbone(Backbone):
             is_causal=True,
         )  # [B, n_heads, T, D / n_heads]
         context = context.transpose(1, 2).reshape(B, T, D)
-        y = self.dropout(linear(context, p["dense_weight"], p["dense_bias"]))
+        y = self.dropout(linear(context, p["dense_weight"], vector(p, "dense_bias")))
         return self._norm(y + x, "attention_norm", p)
 
     def _feed_forward(self, x: Tensor, p: BlockParameters) -> Tensor:
-        y = self.activation(linear(x, p["dense_1_weight"], p["dense_1_bias"]))
-        y = self.dropout(linear(y, p["dense_2_weight"], p["dense_2_bias"]))
+        y = self.activation(linear(x, p["dense_1_weight"], vector(p, "dense_1_bias")))
+        y = self.dropout(linear(y, p["dense_2_weight"], vector(p, "dense_2_bias")))
         return self._norm(y + x, "feed_forward_norm", p)
 
     def _norm(self, x: Tensor, name: str, p: BlockParameters) -> Tensor:
-        return layer_norm(x, p[f"{name}_weight"], p[f"{name}_bias"], self.layer_norm_eps)
+        weight, bias = vector(p, f"{name}_weight"), vector(p, f"{name}_bias")
+        return layer_norm(x, weight, bias, self.layer_norm_eps)
 
 
 def block_parameters(hidden_size: int, inner_size: int) -> dict[str, ParameterSpec]:
