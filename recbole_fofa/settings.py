@@ -56,9 +56,9 @@ class ForwardOFASettings(BaseModel):
     n_heads: PositiveInt = Field(2, description="Number of attention heads.")
     hidden_size: PositiveInt = Field(64, description="Width of embeddings and hidden states.")
     inner_size: PositiveInt = Field(256, description="Width inside the feed-forward layers.")
-    hidden_dropout_prob: float = Field(0.2, ge=0.0, lt=1.0, description="Dropout of hidden states.")
+    hidden_dropout_prob: float = Field(0.3, ge=0.0, lt=1.0, description="Dropout of hidden states.")
     attn_dropout_prob: float = Field(
-        0.2, ge=0.0, lt=1.0, description="Dropout of attention weights."
+        0.3, ge=0.0, lt=1.0, description="Dropout of attention weights."
     )
     hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
         "gelu", description="Activation of the feed-forward layers."
@@ -124,7 +124,11 @@ class ForwardOFASettings(BaseModel):
         "session", description="One sample per session window, or one per prefix as in RecBole."
     )
     epochs: NonNegativeInt = Field(
-        15, description="The number of training epochs; session windows need few."
+        12, description="The number of training epochs; session windows need few."
+    )
+    learning_rate: PositiveFloat = Field(0.003, description="Learning rate of the first epoch.")
+    learning_rate_decay: float = Field(
+        0.85, gt=0.0, le=1.0, description="Factor on the learning rate after each epoch."
     )
     train_batch_size: PositiveInt = Field(
         64, description="Number of session windows, or of prefixes, in a batch."

@@ -42,7 +42,7 @@ class EpochProgress:
         return getattr(self._loader, name)
 
     def show(
-        self, losses: Any, device: torch.device | None = None, keep_rate: float | None = None
+        self, losses: Any, device: torch.device | None = None, keep_rate: torch.Tensor | None = None
     ) -> None:
         """Put the latest numbers behind the bar."""
         if self._bar.disable:
@@ -50,7 +50,7 @@ class EpochProgress:
         loss = sum(losses) if isinstance(losses, tuple) else losses
         words = [f"loss {loss.item():.4f}"]
         if keep_rate is not None:
-            words.append(f"keep {keep_rate:.2f}")
+            words.append(f"keep {keep_rate.item():.2f}")
         if device is not None:
             words.append("GPU RAM: " + get_gpu_usage(device))
         self._bar.set_postfix_str(", ".join(words))

@@ -133,10 +133,16 @@ class FofaTrainer(Trainer):
                 self._step += 1
                 self._batch = interaction
                 losses = loss_func(interaction)
-                progress.show(losses, self.device if self.gpu_available else None)
+                progress.show(
+                    losses, self.device if self.gpu_available else None, self._keep_rate()
+                )
                 return losses
 
             return super()._train_epoch(progress, epoch_idx, loss_func=step, show_progress=False)
+
+    def _keep_rate(self) -> torch.Tensor | None:
+        """Keep rate of the latest batch, for the progress bar; of models that have gates."""
+        return None
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         if bool(loss.isfinite()):
