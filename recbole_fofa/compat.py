@@ -116,11 +116,16 @@ def _log_file(config: Any) -> Path:
     return _unique(folder / name)
 
 
+def _is_result_or_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or getattr(record, "is_result", False)
+
+
 def init_logger(config: Any) -> Path:
     """Send log lines to the screen and to a file of this run.
 
     RecBole's own ``init_logger`` has no effect in the second run of a process; this one replaces
-    the handlers of the run before and leaves those of other programs alone.
+    the handlers of the run before and leaves those of other programs alone. With ``quiet`` the
+    screen gets warnings, errors and the records that carry ``is_result`` only.
 
     Args:
         config: The run's config; ``output_dir``, ``model``, ``dataset``, ``state`` and ``quiet``
@@ -140,7 +145,9 @@ def init_logger(config: Any) -> Path:
     file_handler.addFilter(RemoveColorFilter())
 
     screen = logging.StreamHandler()
-    screen.setLevel(max(level, logging.WARNING) if config["quiet"] else level)
+    screen.setLevel(level)
+    if config["quiet"]:
+        screen.addFilter(_is_result_or_warning)
     screen.setFormatter(
         colorlog.ColoredFormatter(
             "%(log_color)s%(asctime)-15s %(levelname)s  %(message)s",

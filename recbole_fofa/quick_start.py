@@ -78,7 +78,7 @@ def run_recbole_fofa(
     best_score, best_result = trainer.fit(train_data, valid_data, saved=saved, show_progress=shown)
     test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=shown)
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
-    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}", extra={"is_result": True})
     result = {
         "best_valid_score": float(best_score),
         "valid_score_bigger": config["valid_metric_bigger"],

@@ -1,0 +1,84 @@
+"""Golden numbers: the maths must not drift. Weights and inputs come from sines, not from a seed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small import small_network
+
+from recbole_fofa.model.losses import (
+    bayesian_personalized_ranking,
+    binary_cross_entropy,
+    cross_entropy,
+    structure_term,
+)
+from recbole_fofa.model.structure import sample_structure
+from recbole_fofa.trainer.progress import EpochProgress
+
+
+def waves(*shape: int, phase: float = 0.0) -> torch.Tensor:
+    """A fixed pattern between -1 and 1."""
+    size = int(torch.Size(shape).numel())
+    return torch.sin(torch.arange(size) * 0.7 + phase).view(shape)
+
+
+def fill(network: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for number, parameter in enumerate(network.parameters()):
+            parameter.copy_(0.3 * waves(*parameter.shape, phase=float(number)))
+
+
+GOLDEN = {
+    "full": [-0.202819, 0.799329, 0.192698, 0.207963],
+    "residual": [-0.139123, 0.055402, 0.046996, 0.207963],
+    "low_rank": [0.120352, -0.072898, 0.054427, 0.207963],
+}
+
+
+@pytest.mark.parametrize("form", GOLDEN)
+def test_network(form: str) -> None:
+    network = small_network(mapper_form=form)
+    fill(network)
+    x, behaviour = waves(2, 6, 8), waves(2, 9, 8, phase=2.0)
+    adaptation = network.adapt(behaviour, torch.tensor([9, 4]))
+    output = network(x, adaptation)
+    found = [
+        output[0, 5, 0].item(),
+        output[1, 3, 7].item(),
+        output.square().mean().item(),
+        adaptation.logits.sum().item(),
+    ]
+    assert found == pytest.approx(GOLDEN[form], abs=2e-5)
+
+
+def test_losses() -> None:
+    hidden, table = waves(3, 4), waves(5, 4, phase=1.0)
+    positive, negative = waves(3), waves(3, phase=3.0)
+    found = [
+        cross_entropy(hidden, torch.tensor([1, 4, 2]), table).item(),
+        binary_cross_entropy(positive, negative).item(),
+        bayesian_personalized_ranking(positive, negative).item(),
+        structure_term(waves(3, 2, 2), 0.25).item(),
+    ]
+    assert found == pytest.approx([3.466135, 0.996002, 0.390062, 0.077571], abs=2e-6)
+
+
+def test_gradient_of_a_sample_is_that_of_the_softmax() -> None:
+    """One block, one user: d keep / d logit = p (1 - p) / temperature, at the noisy logits."""
+    logits = torch.tensor([[[0.2, 0.5]]], requires_grad=True)
+    torch.manual_seed(4)
+    sample_structure(logits, 0.5, [1]).sum().backward()
+    torch.manual_seed(4)
+    noise = -torch.empty(1, 1, 2).exponential_().log()
+    p = ((logits.detach() + noise) / 0.5).softmax(-1)[0, 0, 1]
+    expected = (p * (1 - p) / 0.5).item()
+    assert logits.grad.flatten().tolist() == pytest.approx([-expected, expected], rel=1e-5)
+
+
+def test_progress_bar_shows_loss_and_keep_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    batches = [1, 2]
+    with EpochProgress(batches, 3, shown=True) as progress:
+        for _ in progress:
+            progress.show((torch.tensor(1.5), torch.tensor(0.25)), None, torch.tensor(0.625))
+    shown = capsys.readouterr().err
+    assert "Train     3" in shown and "loss 1.7500, keep 0.62" in shown and "2/2" in shown
