@@ -77,8 +77,17 @@ def main() -> None:
     append_line("stock_recbole", line | origin)
 
 
-def train_and_test(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One whole run; the best epoch by validation NDCG@10 is the one tested."""
+def stock_trainer(
+    folder: Path, model_name: str = "SASRec", anomaly_mode: bool = False, **changes: Any
+) -> tuple[Any, Any, Any, Any]:
+    """RecBole's trainer, ready to fit, and its three loaders.
+
+    Args:
+        folder: Where :func:`write_ordered_ml100k` has written.
+        model_name: One of RecBole's sequential models that are trained with CE.
+        anomaly_mode: Whether autograd's anomaly mode stays on, as RecBole leaves it.
+        changes: Settings of RecBole.
+    """
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_logger, init_seed
@@ -92,21 +101,31 @@ def train_and_test(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         "metric_decimal_place": 8,
         "show_progress": False,
         "checkpoint_dir": str(folder / "saved"),
-        "seed": arguments.seed,
-        "train_batch_size": arguments.train_batch_size,
-        "epochs": arguments.epochs,
-        "stopping_step": arguments.stopping_step,
+        **changes,
     }
-    config = Config(model=arguments.model, dataset="ordered", config_dict=settings)
+    config = Config(model=model_name, dataset="ordered", config_dict=settings)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
-    train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+    loaders = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], config["reproducibility"])
-    model = get_model(arguments.model)(config, train_data._dataset)
+    model = get_model(model_name)(config, loaders[0]._dataset)
     # Importing RecBole's sequential models switches anomaly mode on (sine.py).
-    torch.autograd.set_detect_anomaly(arguments.anomaly_mode)
-    trainer = get_trainer(config["MODEL_TYPE"], arguments.model)(config, model)
+    torch.autograd.set_detect_anomaly(anomaly_mode)
+    return get_trainer(config["MODEL_TYPE"], model_name)(config, model), *loaders
 
+
+def train_and_test(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One whole run; the best epoch by validation NDCG@10 is the one tested."""
+    trainer, train_data, valid_data, test_data = stock_trainer(
+        folder,
+        arguments.model,
+        arguments.anomaly_mode,
+        seed=arguments.seed,
+        train_batch_size=arguments.train_batch_size,
+        epochs=arguments.epochs,
+        stopping_step=arguments.stopping_step,
+    )
+    model = trainer.model
     best: dict[str, torch.Tensor] = {}
     best_epoch = -1
 

@@ -86,7 +86,7 @@ class ForwardOFASettings(BaseModel):
         1.0, description="Weight of the structure term in the loss."
     )
     target_keep_rate: float = Field(
-        0.75, ge=0.0, le=1.0, description="Mean keep probability above which the term grows."
+        0.75, ge=0.0, le=1.0, description="Mean keep probability that the structure term aims at."
     )
     temperature_start: PositiveFloat = Field(
         1.0, description="Gumbel-Softmax temperature in the first epoch."
@@ -124,11 +124,11 @@ class ForwardOFASettings(BaseModel):
         "session", description="One sample per session window, or one per prefix as in RecBole."
     )
     epochs: NonNegativeInt = Field(
-        12, description="The number of training epochs; session windows need few."
+        14, description="The number of training epochs; session windows need few."
     )
-    learning_rate: PositiveFloat = Field(0.003, description="Learning rate of the first epoch.")
+    learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
     learning_rate_decay: float = Field(
-        0.85, gt=0.0, le=1.0, description="Factor on the learning rate after each epoch."
+        0.92, gt=0.0, le=1.0, description="Factor on the learning rate after each epoch."
     )
     train_batch_size: PositiveInt = Field(
         64, description="Number of session windows, or of prefixes, in a batch."

@@ -64,3 +64,4 @@ def test_structure_term_is_a_target() -> None:
     margin = torch.tensor([0.0, 0.0]).repeat(3, 2, 1)
     assert structure_term(margin, 0.5).item() == 0.0
     assert structure_term(margin, 0.3).item() == pytest.approx(0.04)
+    assert structure_term(margin, 0.7).item() == pytest.approx(0.04)

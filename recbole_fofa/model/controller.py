@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,8 @@ class StructureController(nn.Module):
         n_layers: ``L``.
         keep_bias: Initial margin between the keep and the drop logit.
         budget_aware: Whether the interest is shifted by an embedding of the budget.
-        initializer_range: Standard deviation of the head's initial weights.
+        initializer_range: Standard deviation of what the head's initial weights make of each
+            element of the interest.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class StructureController(nn.Module):
         self.n_layers = n_layers
         self.extractor = SequenceExtractor(hidden_size)
         self.head = nn.Linear(hidden_size, 2 * n_layers)
-        nn.init.normal_(self.head.weight, std=initializer_range)
+        nn.init.normal_(self.head.weight, std=initializer_range * math.sqrt(hidden_size))
         with torch.no_grad():
             self.head.bias.copy_(torch.tensor([-keep_bias / 2, keep_bias / 2]).repeat(n_layers))
         self.policy_projection = nn.Linear(2 * n_layers, hidden_size)
@@ -60,7 +63,8 @@ class StructureController(nn.Module):
             if budget is None:
                 budget = interest.new_ones(interest.shape[0])
             interest = interest + self.budget_embedding(budget.unsqueeze(1))
-        logits: Tensor = self.head(interest)
+        # The interest has norm sqrt(D): unscaled, a few steps of Adam would flip all gates.
+        logits: Tensor = self.head(interest / math.sqrt(interest.shape[1]))
         return logits.view(-1, self.n_layers, 2)
 
     def structural_vector(self, logits: Tensor) -> Tensor:

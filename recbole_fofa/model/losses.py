@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,13 +35,15 @@ def bayesian_personalized_ranking(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def structure_term(logits: Tensor, target_keep_rate: float) -> Tensor:
-    """``relu(mean keep probability - target)^2``: a target, not a race to zero.
+    """``(mean keep probability - target)^2``: a target, not a race to zero (ours).
 
     On the soft probabilities, averaged over users and blocks before the target is subtracted
     (as ConvNet-AIG averages over a batch), so that users may differ while the mean is held.
+    Both sides count: blocks that have not learned anything yet are better dropped, and without
+    a pull from below the gates of a young network close for everybody and stay closed.
 
     Args:
         logits: ``[B, L, 2]``.
-        target_keep_rate: Mean keep probability above which the term grows, in [0, 1].
+        target_keep_rate: Mean keep probability that is aimed at, in [0, 1].
     """
-    return torch.relu(keep_probabilities(logits).mean() - target_keep_rate) ** 2
+    return (keep_probabilities(logits).mean() - target_keep_rate) ** 2

@@ -1,0 +1,71 @@
+"""The default command on ml-100k over seeds, and the static backbone in the same training.
+
+Each run is the command of the README with a seed; what it writes into ``result.json`` becomes a
+line. The static backbone has the same settings but for its two switches.
+
+    python benchmarks/ml100k_accuracy.py --seeds 1 2 3 --torch_threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean, stdev
+
+from record import append_line, provenance
+
+ROOT = Path(__file__).resolve().parent.parent
+WAYS: dict[str, list[str]] = {
+    "ForwardOFA": [],
+    "static backbone": ["--use_controller=false", "--use_mapper=false"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--torch_threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    for way in arguments.ways:
+        scores = [run(way, seed, arguments.torch_threads) for seed in arguments.seeds]
+        spread = f" (sd {stdev(scores):.4f})" if len(scores) > 1 else ""
+        print(f"{way}: test NDCG@10 {mean(scores):.4f}{spread} over seeds {arguments.seeds}")
+
+
+def run(way: str, seed: int, threads: int) -> float:
+    """One run in a process of its own; returns the test NDCG@10."""
+    origin = provenance(threads)
+    words = ["--dataset", "ml-100k", f"--seed={seed}", f"--torch_threads={threads}", *WAYS[way]]
+    with tempfile.TemporaryDirectory() as folder:
+        extra = ["--metric_decimal_place=6", "--quiet", f"--output_dir={folder}"]
+        started = time.perf_counter()
+        subprocess.run([sys.executable, ROOT / "run_recbole_fofa.py", *words, *extra], check=True)
+        seconds = time.perf_counter() - started
+        result = json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
+    structures = result["structures"]
+    line = {
+        "dataset": "ml-100k",
+        "model": way,
+        "protocol": "leave-one-out, full ranking, history not masked",
+        "seed": seed,
+        "valid_ndcg@10": result["best_valid_result"]["ndcg@10"],
+        **{f"test_{name}": value for name, value in result["test_result"].items()},
+        "keep_rate": structures["keep_rate"],
+        "structures": structures["counts"],
+        "mean_macs_share": structures["mean_macs_share"],
+        "seconds": round(seconds, 1),
+        "run": " ".join(["python", "run_recbole_fofa.py", *words]),
+    }
+    append_line("ml100k_accuracy", line | origin)
+    return float(result["test_result"]["ndcg@10"])
+
+
+if __name__ == "__main__":
+    main()
