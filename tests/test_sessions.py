@@ -95,6 +95,15 @@ def test_negatives_are_never_the_target() -> None:
             assert negatives.min() >= 1 and negatives.max() <= 32
 
 
+def test_popular_negatives_come_from_training_targets() -> None:
+    loader = loader_of([20, 9], negatives="popularity")
+    positions = loader._dataset.inter_feat[POSITION]
+    loader._dataset.inter_feat[POSITION] = positions[positions % 2 == 0]
+    asked = set(loader.histories.items[positions[positions % 2 == 0].numpy()].tolist())
+    drawn = loader._sample_negatives(torch.zeros(50, 10, dtype=torch.long))
+    assert set(drawn.flatten().tolist()) == asked
+
+
 def test_a_pause_ends_a_session() -> None:
     loader = loader_of([7])
     times = np.array([0, 1, 2, 100, 101, 102, 300.0])

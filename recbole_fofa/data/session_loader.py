@@ -75,13 +75,16 @@ def draw_windows(
             ``session_length`` are cut. Nothing is drawn then.
     """
     if gap is not None and times is not None:
-        pauses = np.flatnonzero(np.diff(times) > gap) + 1
-        ranges = _cut_at(ranges, pauses)
-        lengths = np.full(len(ranges), session_length)
+        ranges = _cut_at(ranges, np.flatnonzero(np.diff(times) > gap) + 1)
+
+    def draw_lengths(shortest: int, n_windows: int) -> IntArray:
+        if gap is not None:
+            return np.full(n_windows, session_length)
+        return random.integers(shortest, session_length + 1, n_windows)
+
     begins, ends = [], []
     begin = ranges.begins.copy()
-    shortest = max(1, session_length // 2)
-    lengths = random.integers(1, session_length + 1, len(ranges)) if gap is None else lengths
+    lengths = draw_lengths(1, len(ranges))
     active = np.flatnonzero(begin < ranges.ends)
     while len(active):
         end = np.minimum(begin[active] + lengths[active], ranges.ends[active])
@@ -89,8 +92,7 @@ def draw_windows(
         ends.append(end)
         begin[active] = end
         active = active[end < ranges.ends[active]]
-        if gap is None:
-            lengths[active] = random.integers(shortest, session_length + 1, len(active))
+        lengths[active] = draw_lengths(max(1, session_length // 2), len(active))
     return Windows(np.concatenate(begins), np.concatenate(ends))
 
 
@@ -201,12 +203,14 @@ class SessionLoader:
         return self.histories.starts[self.windows.begins]
 
     def _sample_negatives(self, targets: torch.Tensor) -> torch.Tensor:
-        """Any item but the target, as RecBole's RepeatableSampler draws for sequences."""
+        """Any item but the target, as RecBole's RepeatableSampler draws for sequences.
+
+        Popularity is that among the training targets: held-out items must not leak into it.
+        """
         n_items = self._dataset.item_num
         if self.negatives == "popularity":
-            drawn = self.histories.items[
-                self._random.integers(0, len(self.histories.items), targets.shape)
-            ]
+            asked = self.histories.items[self._dataset.inter_feat[POSITION].numpy()]
+            drawn = self._random.choice(asked, targets.shape)
         else:
             drawn = self._random.integers(1, n_items, targets.shape)
         hit = drawn == targets.numpy()
