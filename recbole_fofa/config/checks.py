@@ -18,6 +18,7 @@ from recbole_fofa.config.known_settings import (
     suggestion,
     unknown_setting,
 )
+from recbole_fofa.config.report import not_writable
 from recbole_fofa.config.sources import is_finite_number
 from recbole_fofa.settings import RunSettings
 
@@ -287,17 +288,6 @@ def _path_faults(settings: Settings) -> Iterator[Fault]:
             key == "checkpoint_dir" and key not in settings.given and settings.get("output_dir")
         )
         if isinstance(folder, str) and not replaced:
-            reason = _not_writable(Path(os.path.expanduser(folder)).absolute())
+            reason = not_writable(Path(os.path.expanduser(folder)).absolute())
             if reason:
                 yield Fault(f"{key} {folder!r} cannot be written: {reason}", (key,))
-
-
-def _not_writable(folder: Path) -> str:
-    """Why a folder cannot be made or written to; nothing is made. Empty if it can."""
-    try:
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    except (OSError, ValueError) as error:
-        return str(error)
-    if not nearest.is_dir():
-        return f"{nearest} is not a folder"
-    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"no permission to write to {nearest}"

@@ -98,3 +98,14 @@ class ReportedConfig(Config):
         """Log ``changes()``; call it once the logger is set up."""
         for line in self.changes():
             logging.getLogger().info(line)
+
+
+def not_writable(folder: Path) -> str:
+    """Why a folder cannot be made or written to; nothing is made. Empty if it can."""
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    except (OSError, ValueError) as error:
+        return str(error)
+    if not nearest.is_dir():
+        return f"{nearest} is not a folder"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"no permission to write to {nearest}"
