@@ -19,6 +19,7 @@ from typing import Any
 import colorlog
 import numpy as np
 import recbole
+import scipy.sparse
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
@@ -82,6 +83,12 @@ def add_numpy_aliases() -> None:
             setattr(np, name, scalar)
 
 
+def add_dok_update() -> None:
+    """Give scipy's ``dok_matrix`` the removed ``_update`` that RecBole's graph models call."""
+    if not hasattr(scipy.sparse.dok_matrix, "_update"):
+        scipy.sparse.dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+
+
 def switch_off_anomaly_mode() -> None:
     """Undo a side effect of importing RecBole's sequential models.
 
@@ -97,7 +104,7 @@ def quiet_known_warnings() -> None:
         warnings.filterwarnings("ignore", message=message, category=category, module=module)
 
 
-def _unique(path: Path) -> Path:
+def unused_path(path: Path) -> Path:
     """The path, or the first of ``name-2``, ``name-3``, ... that does not exist."""
     candidate, number = path, 1
     while candidate.exists():
@@ -113,7 +120,7 @@ def _log_file(config: Any) -> Path:
     digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:6]
     # RecBole's name of the file. A second is too coarse for runs of one process, hence _unique.
     name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{digest}.log"
-    return _unique(folder / name)
+    return unused_path(folder / name)
 
 
 def _is_result_or_warning(record: logging.LogRecord) -> bool:
@@ -203,7 +210,7 @@ def tensorboard_folder(folder: str | Path | None) -> Iterator[None]:
 
     def get_tensorboard(_logger: logging.Logger) -> SummaryWriter:
         path = Path(folder or ".") / "log_tensorboard" / _run_name()
-        return SummaryWriter(str(_unique(path)))
+        return SummaryWriter(str(unused_path(path)))
 
     original = module.get_tensorboard
     module.get_tensorboard = get_tensorboard

@@ -23,7 +23,7 @@ from recbole_fofa.data.splits import check_splits
 from recbole_fofa.errors import ConfigError, DataError
 from recbole_fofa.evaluator.structures import summarize_structures
 from recbole_fofa.registry import get_dataset_class, get_trainer
-from recbole_fofa.trainer.checkpoint import load_checkpoint
+from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
 
 
 def run_recbole_fofa(
@@ -71,9 +71,9 @@ def run_recbole_fofa(
 
     trainer = get_trainer(config)(config, network)
     logger.info(f"trainer: {type(trainer).__name__}, device: {config['device']}")
-    config.write_resolved(Path(trainer.saved_model_file).with_suffix(".config.yaml"))
     if config["resume_from"]:
         trainer.resume_checkpoint(config["resume_from"])
+    config.write_resolved(Path(trainer.saved_model_file).with_suffix(".config.yaml"))
     shown = config["show_progress"] and not config["quiet"]
     best_score, best_result = trainer.fit(train_data, valid_data, saved=saved, show_progress=shown)
     test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=shown)
@@ -117,6 +117,7 @@ def load_data_and_model(model_file: str | Path) -> tuple[Any, ...]:
     config = checked_config(config_dict=state["config"])
     init_seed(config["seed"], config["reproducibility"])
     train_data, valid_data, test_data = prepare_data(config)
+    check_items(state, train_data._dataset, model_file)
     network = config.model_class(config, train_data._dataset).to(config["device"])
     switch_off_anomaly_mode()
     network.load_state_dict(state["state_dict"])

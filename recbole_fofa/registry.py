@@ -22,6 +22,15 @@ from recbole_fofa.trainer.trainer import FofaTrainer
 MODELS: dict[str, type] = {"ForwardOFA": ForwardOFA}
 TRAINERS: dict[str, type[FofaTrainer]] = {"ForwardOFA": ForwardOFATrainer}
 
+_DATASETS: dict[ModelType, type[Dataset]] = {
+    ModelType.SEQUENTIAL: FofaSequentialDataset,
+    ModelType.GENERAL: FofaDataset,
+    ModelType.TRADITIONAL: FofaDataset,
+    ModelType.CONTEXT: FofaDataset,
+    ModelType.DECISIONTREE: FofaDataset,
+}
+# They index the copied prefixes of the whole data set, which lazy rows do not hold.
+_READ_PREFIXES_THEMSELVES = ("FEARec",)
 _RECBOLE_ROOMS = (
     "general_recommender",
     "context_aware_recommender",
@@ -75,8 +84,6 @@ def get_trainer(config: Any) -> type[FofaTrainer]:
 def get_dataset_class(config: Any) -> type[Dataset] | None:
     """Our dataset class for a config, or ``None`` where RecBole's own must be used."""
     own = importlib.import_module("recbole.data.dataset")
-    if hasattr(own, f"{config['model']}Dataset"):
+    if hasattr(own, f"{config['model']}Dataset") or config["model"] in _READ_PREFIXES_THEMSELVES:
         return None
-    return {ModelType.SEQUENTIAL: FofaSequentialDataset, ModelType.GENERAL: FofaDataset}.get(
-        config["MODEL_TYPE"]
-    )
+    return _DATASETS.get(config["MODEL_TYPE"])

@@ -52,6 +52,7 @@ def collect_faults(settings: Settings) -> list[Fault]:
         _process_faults,
         _schema_faults,
         _common_faults,
+        _scaler_faults,
         _head_faults,
         _loss_faults,
         _sampling_faults,
@@ -192,6 +193,15 @@ def _common_faults(settings: Settings) -> Iterator[Fault]:
             )
 
 
+def _scaler_faults(settings: Settings) -> Iterator[Fault]:
+    if settings.get("enable_scaler") is True and settings.get("clip_grad_norm"):
+        yield Fault(
+            "clip_grad_norm does not hold with enable_scaler: true, because RecBole clips the "
+            "scaled gradients; leave one of them out",
+            ("enable_scaler", "clip_grad_norm"),
+        )
+
+
 def _head_faults(settings: Settings) -> Iterator[Fault]:
     width, heads = settings.get("hidden_size"), settings.get("n_heads")
     if _is_int(width, 1) and _is_int(heads, 1) and width % heads:
@@ -268,13 +278,30 @@ def _sampling_value_faults(key: str, args: Mapping[str, Any]) -> Iterator[Fault]
 
 def _session_faults(settings: Settings) -> Iterator[Fault]:
     own = settings_class(settings.model_class) if settings.model_class else None
-    regime = settings.get("train_regime")
-    if own and settings.get("benchmark_filename") and regime == "session":
+    split_files = settings.get("benchmark_filename")
+    if split_files and settings.get("mask_history") is True:
+        yield Fault(
+            "mask_history: true needs whole histories, which benchmark_filename (files split "
+            "beforehand) does not give; leave one of them out",
+            ("benchmark_filename", "mask_history"),
+        )
+    if not own or settings.get("train_regime") != "session":
+        return
+    if split_files:
         yield Fault(
             "benchmark_filename (files split beforehand) cannot be cut into sessions; "
             "set train_regime: prefix",
             ("benchmark_filename", "train_regime"),
         )
+    args = settings.get("train_neg_sample_args")
+    for name, only in {"sample_num": 1, "alpha": 1.0, "dynamic": False}.items():
+        value = args.get(name, only) if isinstance(args, dict) else only
+        if value not in (only, "none"):
+            yield Fault(
+                f"{name} of train_neg_sample_args must be {only} with train_regime: session; "
+                f"got {value!r} (or set train_regime: prefix)",
+                ("train_neg_sample_args", "train_regime"),
+            )
 
 
 def _path_faults(settings: Settings) -> Iterator[Fault]:

@@ -175,6 +175,12 @@ def _mode_faults(settings: Settings, args: Mapping[str, Any], names: list[Any]) 
                 f"got {value!r}",
                 keys,
             )
+        elif settings.get("mask_history") is True and value != "full":
+            yield Fault(
+                f"mask_history: true works on full rankings, but mode of eval_args is {value}; "
+                "set mode: full, or leave mask_history out",
+                ("mask_history", "eval_args"),
+            )
         elif value == "labeled" and (settings.is_sequential or EvaluatorType.RANKING in kinds):
             yield Fault(
                 "mode labeled of eval_args is for value metrics of models that are not sequential; "

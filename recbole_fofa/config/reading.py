@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbole_fofa.compat import add_numpy_aliases
+from recbole_fofa.compat import add_dok_update, add_numpy_aliases
 from recbole_fofa.config.known_settings import parent_names, recbole_properties
 from recbole_fofa.config.report import ReportedConfig
 from recbole_fofa.config.sources import (
@@ -38,6 +38,7 @@ class ReadingConfig(ReportedConfig):
     def compatibility_settings(self) -> None:
         """Add numpy's removed names; unlike RecBole's method, overwrite none."""
         add_numpy_aliases()
+        add_dok_update()
 
     def _init_parameters_category(self) -> None:
         super()._init_parameters_category()

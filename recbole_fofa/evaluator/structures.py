@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+
+from recbole_fofa.data.dataset import POSITION
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class StructureSummary:
     """Structures over the users of an evaluation.
 
     Attributes:
-        n_users: Number of adaptations looked at.
+        n_users: Number of users.
         keep_rate: Share of users who keep each block, ``L`` numbers.
         soft_keep_rate: Mean keep probability of each block, ``L`` numbers.
         n_structures: Number of distinct structures.
@@ -52,28 +55,40 @@ class StructureSummary:
 
 @torch.no_grad()
 def summarize_structures(model: Any, eval_data: Iterable[Any]) -> StructureSummary:
-    """Adapt every user of a loader once and count what comes out.
+    """Count the structures of a loader's users; of a user with several rows, the latest counts.
 
     Args:
         model: A model with ``structures(interaction)``; put into evaluation mode.
         eval_data: RecBole's evaluation loader; its batches begin with the interaction.
     """
     model.eval()
-    hard, soft = [], []
+    users, places, hard, soft = [], [], [], []
     for interaction, *_ in eval_data:
         structure, probabilities = model.structures(interaction.to(model.device))
+        users.append(interaction[model.USER_ID].cpu())
+        places.append(
+            interaction[POSITION if POSITION in interaction else model.ITEM_SEQ_LEN].cpu()
+        )
         hard.append(structure.cpu())
         soft.append(probabilities.cpu())
-    kept = torch.cat(hard) > 0
+    latest = _latest_rows(torch.cat(users).numpy(), torch.cat(places).numpy())
+    kept = torch.cat(hard)[latest] > 0
     macs = torch.tensor(model.network.block_macs, dtype=torch.float64)
     counts = Counter("".join("01"[bit] for bit in row) for row in kept.int().tolist())
     return StructureSummary(
         n_users=len(kept),
         keep_rate=kept.double().mean(0).tolist(),
-        soft_keep_rate=torch.cat(soft).double().mean(0).tolist(),
+        soft_keep_rate=torch.cat(soft)[latest].double().mean(0).tolist(),
         n_structures=len(counts),
         all_kept=kept.all(1).double().mean().item(),
         all_dropped=(~kept.any(1)).double().mean().item(),
         mean_macs_share=((kept.double() @ macs) / macs.sum()).mean().item(),
         counts=dict(counts.most_common()),
     )
+
+
+def _latest_rows(users: np.ndarray, places: np.ndarray) -> torch.Tensor:
+    """Index of each user's row with the largest place, ``[n_users]``."""
+    order = np.lexsort((places, users))
+    ends = np.append(np.diff(users[order]) != 0, True)
+    return torch.from_numpy(order[ends])

@@ -62,7 +62,7 @@ class StructureController(nn.Module):
         if self.budget_embedding is not None:
             if budget is None:
                 budget = interest.new_ones(interest.shape[0])
-            interest = interest + self.budget_embedding(budget.unsqueeze(1))
+            interest = interest + self.budget_embedding(budget.unsqueeze(1).to(interest.dtype))
         # The interest has norm sqrt(D): unscaled, a few steps of Adam would flip all gates.
         logits: Tensor = self.head(interest / math.sqrt(interest.shape[1]))
         return logits.view(-1, self.n_layers, 2)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recbole_fofa.data.dataset import ADAPT_PREFIX
 from recbole_fofa.data.session_loader import NEGATIVES, TARGETS
+from recbole_fofa.errors import ConfigError
 from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.model.controller import StructureController
 from recbole_fofa.model.losses import (
@@ -139,15 +140,28 @@ class ForwardOFA(SequentialRecommender):
         return interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
 
     def _default_budget(self, n_users: int) -> Tensor:
-        weight = self.item_embedding.weight
-        if self.training:
-            return torch.rand(n_users, device=weight.device)
-        return weight.new_full((n_users,), self.settings.budget or 1.0)
+        """In float64, in which shares of whole MACs are told apart.
+
+        In training, a share that is just enough for the cheapest 1, 2, .. or all blocks: any
+        other one would act like the next lower of these.
+        """
+        device = self.item_embedding.weight.device
+        if not self.training:
+            share = self.settings.budget or 1.0
+            return torch.full((n_users,), share, dtype=torch.float64, device=device)
+        macs = torch.tensor(sorted(self.network.block_macs), dtype=torch.float64, device=device)
+        shares = macs.cumsum(0) / macs.sum()
+        return shares[torch.randint(len(shares), (n_users,), device=device)]
 
     def _next_item_loss(self, hidden: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
         table = self.item_embedding.weight
-        if self.settings.loss_type == "CE" or negatives is None:
+        if self.settings.loss_type == "CE":
             return cross_entropy(hidden, targets, table)
+        if negatives is None:
+            raise ConfigError(
+                f"loss_type {self.settings.loss_type} needs sampled negatives, but the batch has "
+                "none: leave train_neg_sample_args out, or set loss_type: CE"
+            )
         positive = pairwise_scores(hidden, targets, table)
         negative = pairwise_scores(hidden, negatives, table)
         if self.settings.loss_type == "BPR":

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 
 from recbole_fofa.errors import CheckpointError
 
+_KIND = "__kind__"
+"""Key that marks an array or a sparse matrix that :func:`_plain` has taken apart."""
+_CSR = ("data", "indices", "indptr")
+
 
 def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
-    """Write to a temporary name, then rename, so that an older file is never half replaced."""
+    """Write to a temporary name, then rename, so that an older file is never half replaced.
+
+    Raises:
+        CheckpointError: If a value can be written only as code that would run when it is read.
+    """
     path = Path(path)
+    state = {**state, "other_parameter": _plain(state["other_parameter"], "other_parameter")}
     temporary = path.with_name(path.name + ".part")
     torch.save(state, temporary)
     os.replace(temporary, path)
@@ -32,35 +44,97 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}") from None
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} holds more than tensors and plain values and was not loaded: files that "
-            "RecBole itself wrote can run code. Train again with recbole_fofa"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged files end in errors of all kinds
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            raise CheckpointError(
+                f"{path} holds more than tensors and plain values and was not loaded: files that "
+                "RecBole itself wrote can run code. Train again with recbole_fofa"
+            ) from None
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {error}") from None
     if not isinstance(state, dict) or "state_dict" not in state or "config" not in state:
         raise CheckpointError(f"{path} is not a checkpoint of recbole_fofa")
-    return state
+    return {**state, "other_parameter": _restored(state["other_parameter"])}
 
 
-def random_states() -> dict[str, Any]:
-    """States of torch's, numpy's and Python's generators as tensors and plain values."""
+def _plain(value: Any, name: str) -> Any:
+    """Tensors and plain values in the place of arrays and sparse matrices.
+
+    RecBole's models also list modules here; their tensors are in the ``state_dict`` already.
+    """
+    if value is None or isinstance(value, (torch.Tensor, bool, int, float, str)):
+        return value
+    if isinstance(value, np.ndarray):
+        return {_KIND: "array", "values": torch.from_numpy(value)}
+    if isinstance(value, np.generic):
+        return value.item()
+    if scipy.sparse.issparse(value):
+        rows = value.tocsr()
+        arrays = {part: torch.from_numpy(getattr(rows, part)) for part in _CSR}
+        return {_KIND: value.format, "shape": [int(size) for size in value.shape], **arrays}
+    if isinstance(value, Mapping):
+        kept = {key: part for key, part in value.items() if not isinstance(part, torch.nn.Module)}
+        return {key: _plain(part, f"{name}.{key}") for key, part in kept.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(part, f"{name}[{i}]") for i, part in enumerate(value))
+    raise CheckpointError(
+        f"{name} is a {type(value).__name__}, which no checkpoint can hold safely"
+    )
+
+
+def _restored(value: Any) -> Any:
+    """Undo :func:`_plain`."""
+    if isinstance(value, dict) and value.get(_KIND) == "array":
+        return value["values"].cpu().numpy()
+    if isinstance(value, dict) and _KIND in value:
+        arrays = tuple(value[part].cpu().numpy() for part in _CSR)
+        return scipy.sparse.csr_matrix(arrays, shape=value["shape"]).asformat(value[_KIND])
+    if isinstance(value, dict):
+        return {key: _restored(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_restored(part) for part in value)
+    return value
+
+
+def items_digest(dataset: Any) -> str:
+    """Which item each row of the item table belongs to, as one short text."""
+    tokens = dataset.field2id_token[dataset.iid_field]
+    return hashlib.sha256("\n".join(map(str, tokens)).encode()).hexdigest()
+
+
+def check_items(state: dict[str, Any], dataset: Any, path: str | Path) -> None:
+    """Refuse a checkpoint whose item ids mean other items than those of the data at hand.
+
+    Raises:
+        CheckpointError: If the item tokens, or their order, differ.
+    """
+    if state["items"] != items_digest(dataset):
+        raise CheckpointError(
+            f"{path} was trained on other items than those of the data set {dataset.dataset_name}, "
+            "or on rows in another order (ids are given by appearance): use the same files"
+        )
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """States of torch's, numpy's and Python's generators as tensors and plain values.
+
+    Args:
+        device: Where training runs; a GPU's own generator is included.
+    """
     kind, keys, position, has_gauss, cached = np.random.get_state()
     version, words, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
         "python": [version, list(words), gauss],
     }
 
 
-def restore_random_states(states: dict[str, Any]) -> None:
+def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
     """Undo what has been drawn since :func:`random_states`."""
     torch.set_rng_state(states["torch"].cpu())
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    if states["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
     version, words, gauss = states["python"]

@@ -37,12 +37,11 @@ class ForwardOFATrainer(FofaTrainer):
         return self._latest_keep_rate
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
-        """RecBole's, with torch's fused step where the optimizer has one."""
+        """RecBole's, with torch's fused step where every device has one."""
         optimizer = super()._build_optimizer(**kwargs)
-        for group in optimizer.param_groups:
-            if "fused" in group and not group.get("differentiable", False):
-                group["fused"] = True
-                group["foreach"] = False
+        if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)):
+            for group in optimizer.param_groups:
+                group["fused"], group["foreach"] = True, False
         return optimizer
 
     def _train_epoch(

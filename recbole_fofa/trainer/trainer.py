@@ -10,11 +10,13 @@ from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 
-from recbole_fofa.compat import SafeCollector, tensorboard_folder
+from recbole_fofa.compat import SafeCollector, tensorboard_folder, unused_path
 from recbole_fofa.data.dataset import POSITION
 from recbole_fofa.data.sequences import Histories
 from recbole_fofa.errors import CheckpointError, TrainingDivergedError
 from recbole_fofa.trainer.checkpoint import (
+    check_items,
+    items_digest,
     load_checkpoint,
     random_states,
     restore_random_states,
@@ -38,9 +40,12 @@ class FofaTrainer(Trainer):
         with tensorboard_folder(config["output_dir"]):
             super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
+        # RecBole's name ends with the second, which is too coarse for short runs.
+        self.saved_model_file = str(unused_path(Path(self.saved_model_file)))
         self._loader: Any = None
         self._eval_histories: Histories | None = None
         self._resumed: dict[str, Any] | None = None
+        self._latest_valid_result: Any = None
         self._epoch = 0
         self._step = 0
         self._batch: Interaction | None = None
@@ -63,6 +68,10 @@ class FofaTrainer(Trainer):
         """As RecBole's; after each validation the last epoch is kept too."""
         self._loader = train_data
         if self._resumed is not None:
+            check_items(self._resumed, train_data._dataset, "the checkpoint to resume from")
+            if self.start_epoch >= self.epochs:
+                self.logger.info(f"All {self.epochs} epochs are done; nothing is trained")
+                return self.best_valid_score, self.best_valid_result
             self._restore(self._resumed)
 
         def after_validation(epoch: int, score: float) -> None:
@@ -79,7 +88,8 @@ class FofaTrainer(Trainer):
         """Continue from a checkpoint: weights, optimizer, best score and all generators.
 
         Raises:
-            CheckpointError: If the file cannot be read, or is of another model or other sizes.
+            CheckpointError: If the file cannot be read, is of another model or other sizes, or
+                the best epoch's file is not beside it.
         """
         state = load_checkpoint(resume_file, self.device)
         if state["config"]["model"] != self.config["model"]:
@@ -96,9 +106,13 @@ class FofaTrainer(Trainer):
         self.cur_step = state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
-        self.saved_model_file = str(
-            Path(resume_file).with_name(Path(resume_file).stem.removesuffix("-last") + ".pth")
-        )
+        best = Path(resume_file).with_name(Path(resume_file).stem.removesuffix("-last") + ".pth")
+        if not best.is_file():
+            raise CheckpointError(
+                f"{resume_file} needs the file of the best epoch beside it, {best.name}: it is "
+                "what is tested if no later epoch is better"
+            )
+        self.saved_model_file = str(best)
         self._resumed = state
         self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
@@ -138,7 +152,14 @@ class FofaTrainer(Trainer):
                 )
                 return losses
 
-            return super()._train_epoch(progress, epoch_idx, loss_func=step, show_progress=False)
+            losses = super()._train_epoch(progress, epoch_idx, loss_func=step, show_progress=False)
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self._diverged("the last step's update is not finite")
+        return losses
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
+        score, self._latest_valid_result = super()._valid_epoch(valid_data, show_progress)
+        return score, self._latest_valid_result
 
     def _keep_rate(self) -> torch.Tensor | None:
         """Keep rate of the latest batch, for the progress bar; of models that have gates."""
@@ -147,8 +168,11 @@ class FofaTrainer(Trainer):
     def _check_nan(self, loss: torch.Tensor) -> None:
         if bool(loss.isfinite()):
             return
-        raise TrainingDivergedError(
-            f"loss is {loss.item()} in epoch {self._epoch}, step {self._step}: {self._culprit()}. "
+        raise self._diverged(f"loss is {loss.item()}")
+
+    def _diverged(self, what: str) -> TrainingDivergedError:
+        return TrainingDivergedError(
+            f"{what} in epoch {self._epoch}, step {self._step}: {self._culprit()}. "
             f"The last good checkpoint stays. Lower learning_rate ({self.learning_rate}), or set "
             "clip_grad_norm: {max_norm: 5}"
         )
@@ -170,7 +194,10 @@ class FofaTrainer(Trainer):
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        save_checkpoint(self._state(epoch), path)
+        state = self._state(epoch)
+        # RecBole saves the best epoch before it notes that epoch's result.
+        state["best_valid_result"] = self._latest_valid_result or state["best_valid_result"]
+        save_checkpoint(state, path)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
@@ -185,18 +212,22 @@ class FofaTrainer(Trainer):
             "state_dict": self.model.state_dict(),
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
-            "random": random_states(),
+            "random": random_states(self.device),
+            "items": items_digest(self._loader._dataset),
             "loader": generator.get_state() if generator is not None else None,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["loader"] is not None and hasattr(self._loader, "generator"):
             self._loader.generator.set_state(state["loader"].cpu())
-        restore_random_states(state["random"])
+        restore_random_states(state["random"], self.device)
         self._resumed = None
 
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
+        if bool(scores.isnan().any()):
+            self._batch = interaction
+            raise self._diverged("scores are not a number after training")
         if self.config["mask_history"] and self._eval_histories is not None:
             self._mask_history(interaction, scores, self._eval_histories)
         return interaction, scores, positive_u, positive_i
