@@ -58,5 +58,10 @@ setup(
         "onnx": ["onnx>=1.16", "onnxscript", "onnxruntime>=1.18"],
         "tune": ["optuna>=4"],
     },
-    entry_points={"console_scripts": ["recbole_fofa=recbole_fofa.command_line:main"]},
+    entry_points={
+        "console_scripts": [
+            "recbole_fofa=recbole_fofa.command_line:main",
+            "run_recbole_fofa=recbole_fofa.command_line:main",
+        ]
+    },
 )

@@ -81,7 +81,7 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
             found.shows_help = True
         elif word == "--version":
             found.shows_version = True
-        elif word in ("-q", "--quiet"):
+        elif word == "-q":
             found.arguments.append("--quiet=true")
         elif name in _SHORT:
             _take_name(found, _SHORT[name], text if equals else _value(name, words))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from logging import getLogger
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from logging import INFO, WARNING, getLogger
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,9 @@ from recbole.utils import init_seed, set_color
 from recbole_fofa.compat import init_logger, quiet_known_warnings, switch_off_anomaly_mode
 from recbole_fofa.config import FofaConfig
 from recbole_fofa.data.checks import inspect_files, report_lines
-from recbole_fofa.data.location import locate
 from recbole_fofa.data.session_loader import SessionLoader
 from recbole_fofa.data.splits import check_splits
-from recbole_fofa.errors import ConfigError, DataError
+from recbole_fofa.errors import ConfigError, DataError, FofaError
 from recbole_fofa.evaluator.structures import summarize_structures
 from recbole_fofa.registry import get_dataset_class, get_trainer
 from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
@@ -61,13 +62,13 @@ def run_recbole_fofa(
     logger.info(config)
     config.log_changes()
     for line in config.data_lines:
-        logger.info(line)
+        level = WARNING if line.startswith("warning: ") else INFO
+        logger.log(level, line.removeprefix("warning: "))
 
     train_data, valid_data, test_data = prepare_data(config)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    network = config.model_class(config, train_data._dataset).to(config["device"])
+    network = build_model(config, train_data)
     logger.info(network)
-    switch_off_anomaly_mode()
 
     trainer = get_trainer(config)(config, network)
     logger.info(f"trainer: {type(trainer).__name__}, device: {config['device']}")
@@ -80,7 +81,7 @@ def run_recbole_fofa(
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}", extra={"is_result": True})
     result = {
-        "best_valid_score": float(best_score),
+        "best_valid_score": float(best_score) if isfinite(best_score) else None,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": dict(best_result) if best_result is not None else None,
         "test_result": test_result,
@@ -101,11 +102,12 @@ def objective_function(
     return {"model": (config_dict or {}).get("model", "ForwardOFA"), **result}
 
 
-def load_data_and_model(model_file: str | Path) -> tuple[Any, ...]:
+def load_data_and_model(model_file: str | Path, model: str | type | None = None) -> tuple[Any, ...]:
     """A saved model with its data, rebuilt from the settings in the checkpoint.
 
     Args:
         model_file: A ``.pth`` that this package has written; read without running anything in it.
+        model: The class, where the model was given as a class of your own.
 
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
@@ -114,12 +116,11 @@ def load_data_and_model(model_file: str | Path) -> tuple[Any, ...]:
         CheckpointError: If the file is missing, damaged or not one of ours.
     """
     state = load_checkpoint(model_file)
-    config = checked_config(config_dict=state["config"])
+    config = checked_config(model, config_dict=state["config"])
     init_seed(config["seed"], config["reproducibility"])
     train_data, valid_data, test_data = prepare_data(config)
     check_items(state, train_data._dataset, model_file)
-    network = config.model_class(config, train_data._dataset).to(config["device"])
-    switch_off_anomaly_mode()
+    network = build_model(config, train_data)
     network.load_state_dict(state["state_dict"])
     network.load_other_parameter(state["other_parameter"])
     network.eval()
@@ -139,13 +140,10 @@ def checked_config(
     )
     faults = list(config.faults)
     config.data_lines = []
-    try:
-        files = locate(config["dataset"], config["data_path"], bool(config["benchmark_filename"]))
-        data_faults, report = inspect_files(files, config.final_config_dict)
+    if config.data_files is not None:
+        data_faults, report = inspect_files(config.data_files, config.final_config_dict)
         faults += [fault for fault in data_faults if fault not in faults]
         config.data_lines = report_lines(report) if report is not None else []
-    except DataError as error:
-        faults += [fault for fault in error.faults if fault not in faults]
     if faults:
         raise ConfigError(faults)
     return config
@@ -155,9 +153,10 @@ def prepare_data(config: FofaConfig) -> tuple[Any, Any, Any]:
     """Loaders for training, validation and test; RecBole's but for session windows."""
     logger = getLogger()
     own = get_dataset_class(config)
-    dataset = own(config) if own is not None else create_dataset(config)
-    logger.info(dataset)
-    parts = dict(zip(("train", "valid", "test"), dataset.build(), strict=True))
+    with _explained(DataError, f"RecBole cannot load {config['dataset']}"):
+        dataset = own(config) if own is not None else create_dataset(config)
+        logger.info(dataset)
+        parts = dict(zip(("train", "valid", "test"), dataset.build(), strict=True))
     for line in check_splits(parts, dataset.user_num - 1, config["topk"]):
         logger.info(line)
     samplers = create_samplers(config, dataset, list(parts.values()))
@@ -166,6 +165,27 @@ def prepare_data(config: FofaConfig) -> tuple[Any, Any, Any]:
         for part, sampler in zip(("valid", "test"), samplers[1:], strict=True)
     ]
     return _train_loader(config, parts["train"], samplers[0]), *loaders
+
+
+def build_model(config: FofaConfig, train_data: Any) -> Any:
+    """The config's model, new, on the config's device."""
+    with _explained(ConfigError, f"the settings do not fit {config['model']}"):
+        network = config.model_class(config, train_data._dataset).to(config["device"])
+    switch_off_anomaly_mode()
+    return network
+
+
+@contextmanager
+def _explained(kind: type[FofaError], what: str) -> Iterator[None]:
+    """Errors of RecBole's own finding as one line; the traceback goes to the log with state: debug.
+
+    Only around what is built before training, where the cause is a setting or a file.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        getLogger().debug(what, exc_info=True)
+        raise kind(f"{what}: {type(error).__name__}: {error} (state: debug logs where)") from error
 
 
 def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:

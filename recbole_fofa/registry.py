@@ -27,10 +27,10 @@ _DATASETS: dict[ModelType, type[Dataset]] = {
     ModelType.GENERAL: FofaDataset,
     ModelType.TRADITIONAL: FofaDataset,
     ModelType.CONTEXT: FofaDataset,
-    ModelType.DECISIONTREE: FofaDataset,
 }
 # They index the copied prefixes of the whole data set, which lazy rows do not hold.
 _READ_PREFIXES_THEMSELVES = ("FEARec",)
+_NOT_SUPPORTED = ("lightgbm", "xgboost")
 _RECBOLE_ROOMS = (
     "general_recommender",
     "context_aware_recommender",
@@ -52,11 +52,14 @@ def get_model(name: str) -> type:
         # autograd's anomaly mode on for the whole process.
         package = importlib.import_module(f"recbole.model.{room}")
         switch_off_anomaly_mode()
-        if hasattr(package, name):
-            found: type = getattr(package, name)
+        found = getattr(package, name, None)
+        if isinstance(found, type):  # a lower-case name is that of a module
             return found
-    near = difflib.get_close_matches(name, model_names(), 1, cutoff=0.6)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    if name.lower() in _NOT_SUPPORTED:
+        raise ConfigError(f"model {name} is not supported: RecBole trains it outside of torch")
+    by_lower = {known.lower(): known for known in model_names()}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1, cutoff=0.6)
+    hint = f"; did you mean '{by_lower[near[0]]}'?" if near else ""
     raise ConfigError(f"unknown model '{name}'{hint} (model)")
 
 
@@ -72,9 +75,13 @@ def model_names() -> list[str]:
 
 
 def get_trainer(config: Any) -> type[FofaTrainer]:
-    """The trainer class of a config's model; RecBole's special trainers keep their own steps."""
-    if config["model"] in TRAINERS:
-        return TRAINERS[config["model"]]
+    """The trainer class of a config's model; RecBole's special trainers keep their own steps.
+
+    A class that is derived from a model of this package has that model's trainer.
+    """
+    for model_class in config.model_class.__mro__:
+        if model_class.__name__ in TRAINERS:
+            return TRAINERS[model_class.__name__]
     theirs = get_recbole_trainer(config["MODEL_TYPE"], config["model"])
     if theirs is Trainer:
         return FofaTrainer

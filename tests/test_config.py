@@ -279,6 +279,7 @@ def test_c03_priority_and_source(tmp_path: Path, key: str, n_sources: int) -> No
 def test_later_files_win_and_the_dict_is_not_changed(tmp_path: Path) -> None:
     files = [write_yaml(tmp_path / f"{n}.yaml", epochs=n) for n in (1, 2)]
     given_dict = {"topk": "[5, 10]", "train_neg_sample_args": {"sample_num": 2}, "loss_type": "BPR"}
+    given_dict["train_regime"] = "prefix"
     before = copy.deepcopy(given_dict)
     found = FofaConfig(config_file_list=files, config_dict=given_dict)
     assert (found["epochs"], found["topk"], given_dict) == (2, [5, 10], before)
@@ -634,8 +635,8 @@ def test_n18_history_is_masked_otherwise() -> None:
         ("{group_by: item}", "group_by of eval_args must be user or none; got 'item'"),
         ("{split: {LS: all}}", "split of eval_args must be {LS: one of valid_and_test"),
         ("{split: {XX: 1}}", "split of eval_args must be of kind LS, RS or TS"),
-        ("{split: {RS: 0.8}}", "must be {RS: a list of shares"),
-        ("{split: {RS: [0.8, -1]}}", "must be {RS: a list of shares"),
+        ("{split: {RS: 0.8}}", "must be {RS: a list of three shares"),
+        ("{split: {RS: [0.8, -1]}}", "must be {RS: a list of three shares"),
         ("{split: RS}", "split of eval_args must be one of"),
         ("{spilt: {}}", "unknown key 'spilt' in eval_args; did you mean 'split'"),
     ],

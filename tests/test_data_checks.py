@@ -382,7 +382,7 @@ def test_time_ties(tmp_path: Path) -> None:
 def test_times_that_float32_would_merge(tmp_path: Path) -> None:
     report = report_of(data_files.write_ts32(tmp_path))
     assert (report.n_time_ties, report.n_float32_ties) == (0, 8)
-    assert "8 interactions would lose their place" in report_lines(report)[1]
+    assert "8 interactions more would tie" in report_lines(report)[1]
 
 
 def test_nanosecond_times(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from recbole.utils import InputType
 
 from recbole_fofa.config.evaluation_checks import evaluation_faults
 from recbole_fofa.config.faults import Fault, Settings
@@ -19,7 +19,8 @@ from recbole_fofa.config.known_settings import (
     unknown_setting,
 )
 from recbole_fofa.config.report import not_writable
-from recbole_fofa.config.sources import is_finite_number
+from recbole_fofa.config.sources import is_finite_number, is_whole_number
+from recbole_fofa.config.training_checks import training_faults
 from recbole_fofa.settings import RunSettings
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
@@ -35,7 +36,7 @@ _TYPE_RULES = {
     "string_type": "text",
     "list_type": "a list",
 }
-_SAMPLING_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+_INTERVAL = re.compile(r"[\[(]\s*(-?inf|-?[0-9.]+)\s*,\s*(inf|[0-9.]+)\s*[\])]")
 
 
 def collect_faults(settings: Settings) -> list[Fault]:
@@ -52,12 +53,10 @@ def collect_faults(settings: Settings) -> list[Fault]:
         _process_faults,
         _schema_faults,
         _common_faults,
-        _scaler_faults,
         _head_faults,
-        _loss_faults,
-        _sampling_faults,
+        training_faults,
         evaluation_faults,
-        _session_faults,
+        _pickle_faults,
         _path_faults,
     )
     faults = [fault for check in checks for fault in check(settings)]
@@ -138,25 +137,21 @@ def _infinite_faults(settings: Settings, schema: type[BaseModel]) -> Iterator[Fa
             yield settings.must(key, "a finite number")
 
 
-def _is_int(value: Any, lowest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
-
-
 _RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     (
         "epochs eval_step stopping_step worker loss_decimal_place metric_decimal_place",
         "a whole number of at least 0",
-        lambda value: _is_int(value, 0),
+        lambda value: is_whole_number(value, 0),
     ),
     (
         "train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH hidden_size n_heads",
         "a whole number of at least 1",
-        lambda value: _is_int(value, 1),
+        lambda value: is_whole_number(value, 1),
     ),
     (
         "seed",
         "a whole number from 0 to 4294967295",
-        lambda value: _is_int(value, 0) and value < 2**32,
+        lambda value: is_whole_number(value, 0) and value < 2**32,
     ),
     ("learning_rate", "a number above 0", lambda value: is_finite_number(value) and value > 0),
     ("weight_decay", "a number of at least 0", lambda v: is_finite_number(v) and v >= 0),
@@ -169,10 +164,31 @@ _RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     (
         "clip_grad_norm",
         "null or a dict such as {max_norm: 5}",
-        lambda value: value is None or isinstance(value, dict),
+        lambda value: value is None or _clips(value),
+    ),
+    (
+        "n_layers num_layers embedding_size inner_size",
+        "a whole number of at least 1",
+        lambda value: not is_finite_number(value) or is_whole_number(value, 1),
+    ),
+    (
+        "hidden_dropout_prob attn_dropout_prob dropout_prob",
+        "a number from 0 to below 1",
+        lambda value: not is_finite_number(value) or 0 <= value < 1,
+    ),
+    ("rm_dup_inter", "null, first or last", lambda value: value in (None, "first", "last")),
+    (
+        "user_inter_num_interval item_inter_num_interval",
+        "null or an interval such as '[5,inf)'",
+        lambda value: value is None or bool(_INTERVAL.fullmatch(str(value))),
     ),
     ("dataset data_path checkpoint_dir", "text", lambda value: isinstance(value, str)),
 )
+
+
+def _clips(value: Any) -> bool:
+    """Whether a value can be the arguments of ``clip_grad_norm_``."""
+    return isinstance(value, dict) and is_finite_number(value.get("max_norm"))
 
 
 def _common_faults(settings: Settings) -> Iterator[Fault]:
@@ -193,18 +209,9 @@ def _common_faults(settings: Settings) -> Iterator[Fault]:
             )
 
 
-def _scaler_faults(settings: Settings) -> Iterator[Fault]:
-    if settings.get("enable_scaler") is True and settings.get("clip_grad_norm"):
-        yield Fault(
-            "clip_grad_norm does not hold with enable_scaler: true, because RecBole clips the "
-            "scaled gradients; leave one of them out",
-            ("enable_scaler", "clip_grad_norm"),
-        )
-
-
 def _head_faults(settings: Settings) -> Iterator[Fault]:
     width, heads = settings.get("hidden_size"), settings.get("n_heads")
-    if _is_int(width, 1) and _is_int(heads, 1) and width % heads:
+    if is_whole_number(width, 1) and is_whole_number(heads, 1) and width % heads:
         # The words of ForwardOFASettings, so that the two are reported once.
         yield Fault(
             f"hidden_size ({width}) must be divisible by n_heads ({heads})",
@@ -212,95 +219,13 @@ def _head_faults(settings: Settings) -> Iterator[Fault]:
         )
 
 
-def _loss_faults(settings: Settings) -> Iterator[Fault]:
-    model_class = settings.model_class
-    if model_class is None or hasattr(model_class, "input_type"):
-        return
-    keys = ("loss_type", "train_neg_sample_args")
-    loss = settings.get("loss_type")
-    # RecBole's own models have two losses; BCE is this package's.
-    names = ["CE", "BPR"]
-    if not model_class.__module__.startswith("recbole."):
-        names.append("BCE")
-    if loss is None:
-        yield Fault(
-            f"model {settings.model} has neither an input_type nor a loss_type; "
-            f"set loss_type to one of {', '.join(names)}",
-            keys,
-        )
-    elif loss not in names and settings_class(model_class) is None:
-        rule = f"one of {', '.join(names)} for {settings.model}"
-        yield Fault(settings.must("loss_type", rule).message, keys)
-
-
-def _sampling_faults(settings: Settings) -> Iterator[Fault]:
-    key, args, loss = "train_neg_sample_args", settings.get("train_neg_sample_args"), None
-    if not hasattr(settings.model_class, "input_type"):
-        loss = settings.get("loss_type")
-    if args is not None and not isinstance(args, dict):
-        yield settings.must(key, "null or a dict such as {distribution: uniform, sample_num: 1}")
-        return
-    samples = args is not None and args.get("distribution", "uniform") not in (None, "None", "none")
-    if loss == "CE" and samples and settings.is_sequential:
-        yield Fault(
-            f"loss_type CE scores all items and takes no negatives, but {key} is set to {args}; "
-            f"leave it out, or set loss_type to BPR or BCE",
-            (key, "loss_type"),
-        )
-    pairwise = getattr(settings.model_class, "input_type", None) == InputType.PAIRWISE
-    if not samples and (pairwise or loss in ("BPR", "BCE")):
-        what = f"loss_type {loss}" if loss else f"model {settings.model}"
-        yield Fault(
-            f"{what} compares with sampled negatives, but {key} is null; leave {key} out",
-            (key, "loss_type"),
-        )
-    if samples:
-        yield from _sampling_value_faults(key, args or {})
-
-
-def _sampling_value_faults(key: str, args: Mapping[str, Any]) -> Iterator[Fault]:
-    for name in args:
-        if name not in _SAMPLING_KEYS:
+def _pickle_faults(settings: Settings) -> Iterator[Fault]:
+    for key in ("save_dataset", "save_dataloaders"):
+        if settings.get(key) is True:
             yield Fault(
-                f"unknown key {name!r} in {key}{suggestion(str(name), _SAMPLING_KEYS)}", (key,)
-            )
-    rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
-        ("distribution", "uniform or popularity", lambda v: v in ("uniform", "popularity")),
-        ("sample_num", "a whole number of at least 1", lambda v: _is_int(v, 1)),
-        ("alpha", "a number", is_finite_number),
-        ("dynamic", "true or false", lambda v: isinstance(v, bool)),
-        ("candidate_num", "a whole number of at least 0", lambda v: _is_int(v, 0)),
-    )
-    for name, rule, holds in rules:
-        if name in args and not holds(args[name]):
-            yield Fault(f"{name} of {key} must be {rule}; got {args[name]!r}", (key,))
-
-
-def _session_faults(settings: Settings) -> Iterator[Fault]:
-    own = settings_class(settings.model_class) if settings.model_class else None
-    split_files = settings.get("benchmark_filename")
-    if split_files and settings.get("mask_history") is True:
-        yield Fault(
-            "mask_history: true needs whole histories, which benchmark_filename (files split "
-            "beforehand) does not give; leave one of them out",
-            ("benchmark_filename", "mask_history"),
-        )
-    if not own or settings.get("train_regime") != "session":
-        return
-    if split_files:
-        yield Fault(
-            "benchmark_filename (files split beforehand) cannot be cut into sessions; "
-            "set train_regime: prefix",
-            ("benchmark_filename", "train_regime"),
-        )
-    args = settings.get("train_neg_sample_args")
-    for name, only in {"sample_num": 1, "alpha": 1.0, "dynamic": False}.items():
-        value = args.get(name, only) if isinstance(args, dict) else only
-        if value not in (only, "none"):
-            yield Fault(
-                f"{name} of train_neg_sample_args must be {only} with train_regime: session; "
-                f"got {value!r} (or set train_regime: prefix)",
-                ("train_neg_sample_args", "train_regime"),
+                f"{key}: true is not supported: data are read from their files each time, and no "
+                "pickles are written",
+                (key,),
             )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import recbole
 import torch
 from pydantic import BaseModel, ValidationError
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -19,6 +20,7 @@ from recbole_fofa.config.faults import Settings
 from recbole_fofa.config.known_settings import settings_class
 from recbole_fofa.config.reading import ReadingConfig, update_settings
 from recbole_fofa.config.sources import DERIVED
+from recbole_fofa.data.location import DatasetFiles, locate
 from recbole_fofa.errors import ConfigError, DataError, FofaError
 from recbole_fofa.settings import RunSettings
 
@@ -46,6 +48,7 @@ class FofaConfig(ReadingConfig):
     Attributes:
         faults: Messages of what is wrong.
         sources: Where each setting came from.
+        data_files: The files of the dataset; None if they were not found.
         run_settings: Typed settings of the run.
         model_settings: Typed settings of a model of this package; None for other models.
 
@@ -105,13 +108,13 @@ class FofaConfig(ReadingConfig):
         return "SASRec", SequentialRecommender
 
     def _find_dataset(self, dataset: str) -> str:
-        from recbole_fofa.data.location import locate
-
         # Without a data_path RecBole takes ml-100k from its own wheel, and so does this class.
         data_path = self.external_config_dict.get("data_path")
         self._folder: str | None = None
         self._place: dict[str, str] = {"dataset": dataset}
+        self.data_files: DatasetFiles | None = None
         if dataset == DEFAULT_DATASET and data_path is None:
+            self.data_files = locate(dataset, Path(recbole.__file__).parent / "dataset_example")
             return dataset
         benchmark = bool(self.external_config_dict.get("benchmark_filename"))
         try:
@@ -119,6 +122,7 @@ class FofaConfig(ReadingConfig):
         except DataError as error:
             self.faults += error.faults
             return Path(dataset).name.removesuffix(".gz").removesuffix(".inter")
+        self.data_files = files
         self._folder = str(files.folder)
         parent = files.folder.parent if files.known else files.folder
         self._place = {"dataset": files.name, "data_path": str(parent)}

@@ -37,6 +37,12 @@ def evaluation_faults(settings: Settings) -> Iterator[Fault]:
         yield from _mode_faults(settings, args, names)
     else:
         yield settings.must("eval_args", "a dict with the keys split, order, group_by and mode")
+    if settings.get("mask_history") is True and not settings.is_sequential:
+        yield Fault(
+            f"mask_history: true is for sequential models; {settings.model} never ranks what a "
+            "user has had, as long as repeatable is false",
+            ("mask_history",),
+        )
     if settings.is_sequential and settings.get("repeatable") is False:
         yield Fault(
             "repeatable: false is not possible with a sequential model; "
@@ -67,8 +73,8 @@ def _metric_faults(settings: Settings, names: list[Any]) -> Iterator[Fault]:
             near = suggestion(str(name), _titles(), f"known are {', '.join(_titles())}")
             yield Fault(f"unknown metric {name!r} in metrics{near}", ("metrics", "valid_metric"))
     if len({_kind(name) for name in names} - {None}) > 1:
-        ranking = [name for name in names if _kind(name) == EvaluatorType.RANKING]
-        value = [name for name in names if _kind(name) == EvaluatorType.VALUE]
+        ranking = [str(name) for name in names if _kind(name) == EvaluatorType.RANKING]
+        value = [str(name) for name in names if _kind(name) == EvaluatorType.VALUE]
         yield Fault(
             f"ranking metrics ({', '.join(ranking)}) and value metrics ({', '.join(value)}) cannot "
             "be used together; keep one kind in metrics",
@@ -156,8 +162,8 @@ def _split_rule(split: Any) -> str:
         return "of kind LS, RS or TS"
     shares = value if _listed(value) else []
     numbers = [s for s in shares if isinstance(s, (int, float)) and not isinstance(s, bool)]
-    if len(numbers) != len(shares) or not numbers or min(numbers) < 0 or sum(numbers) <= 0:
-        return f"{{{kind}: a list of shares such as [0.8, 0.1, 0.1]}}"
+    if len(numbers) != len(shares) or len(numbers) != 3 or min(numbers) < 0 or sum(numbers) <= 0:
+        return f"{{{kind}: a list of three shares such as [0.8, 0.1, 0.1]}}"
     return ""
 
 
@@ -190,6 +196,7 @@ def _mode_faults(settings: Settings, args: Mapping[str, Any], names: list[Any]) 
         elif value == "full" and EvaluatorType.VALUE in kinds:
             yield Fault(
                 "mode full of eval_args ranks all items, which value metrics "
-                f"({', '.join(names)}) cannot score; set mode: uni100, or use ranking metrics",
+                f"({', '.join(map(str, names))}) cannot score; set mode: uni100, or use "
+                "ranking metrics",
                 keys,
             )

@@ -52,6 +52,8 @@ USELESS = {
     "neg_sampling": "RecBole 1.2 reads train_neg_sample_args",
     "training_neg_sample_num": "RecBole 1.2 reads train_neg_sample_args: {sample_num: 1}",
 }
+# Common names that act in those models only whose code reads them.
+_MODELS_OWN = frozenset(("embedding_size", "reg_weight"))
 _READ = re.compile(r"""config\[\s*["']([^"'\[\]{}]+)["']\s*\]""")
 
 
@@ -119,7 +121,7 @@ def known_settings(model_class: type, dataset: str) -> frozenset[str]:
     Returns:
         The names, without those of ``extra_settings``.
     """
-    keys = set(_common()) | _model_keys(model_class)
+    keys = (set(_common()) - _MODELS_OWN) | _model_keys(model_class)
     for folder in (recbole_properties(), properties_folder()):
         keys |= _keys_of(folder / "dataset" / f"{dataset}.yaml")
     return frozenset(keys - set(USELESS))

@@ -256,6 +256,11 @@ def is_option(word: str) -> bool:
     return word.startswith("-") and len(word) > 1 and not _NUMBER.match(word)
 
 
+def is_whole_number(value: Any, lowest: int) -> bool:
+    """Whether a value is an ``int`` of at least ``lowest``; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+
+
 def is_finite_number(value: Any) -> bool:
     """Whether a value is an int or float (not a bool), neither infinite nor nan."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

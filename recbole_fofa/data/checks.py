@@ -6,6 +6,7 @@ header line that puts it right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from recbole_fofa.data.atomic_file import (
@@ -90,7 +91,7 @@ class _Inspection:
         loading, faults = loading_of(self._settings, "inter")
         self.faults += faults
         for path in paths:
-            self._inspect_file(path, loading, self._roles, has_rows=True)
+            self._inspect_file(path, loading, self._roles, self._inspect_rows)
 
     def inspect_features(self, source: str, additional: bool = False) -> None:
         """Header of a feature file, if it is to be loaded."""
@@ -105,7 +106,7 @@ class _Inspection:
         elif path is not None and loading.wanted != ():
             key = {"user": "USER_ID_FIELD", "item": "ITEM_ID_FIELD"}.get(source)
             roles = [role for role in self._roles if role.key == key]
-            self._inspect_file(path, loading, roles, has_rows=False)
+            self._inspect_file(path, loading, roles, self._inspect_feature_rows)
 
     def _check_alias(self) -> None:
         """Without the alias RecBole numbers histories and targets independently, in silence."""
@@ -130,7 +131,11 @@ class _Inspection:
         return [path for path in found.values() if path is not None]
 
     def _inspect_file(
-        self, path: Path, loading: Loading, roles: list[Role], has_rows: bool
+        self,
+        path: Path,
+        loading: Loading,
+        roles: list[Role],
+        inspect_rows: Callable[[Path, Rows], None],
     ) -> None:
         try:
             with open_text(path, self._encoding) as handle:
@@ -141,11 +146,12 @@ class _Inspection:
                 if header is None:
                     return
                 self._check_columns(path, header, loading, roles)
-                if has_rows:
-                    texts, numbers = self._columns_to_read(header, loading)
-                    self._inspect_rows(path, Rows(handle, header, separator, texts, numbers))
+                texts, numbers = self._columns_to_read(header, loading, roles)
+                if not texts and not numbers:  # the form of the rows is looked at all the same
+                    texts = list(header.names[:1])
+                inspect_rows(path, Rows(handle, header, separator, texts, numbers))
         except READ_ERRORS as error:
-            self._incomplete |= has_rows
+            self._incomplete = True
             self.faults.append(describe_read_error(path, self._encoding, error))
 
     def _check_columns(
@@ -157,13 +163,22 @@ class _Inspection:
         for name in (name for name in loading.wanted or () if name not in known):
             self._warnings.append(f"{path} has no column {name!r}, which load_col lists")
 
-    def _columns_to_read(self, header: Header, loading: Loading) -> tuple[list[str], list[str]]:
+    def _columns_to_read(
+        self, header: Header, loading: Loading, wanted: list[Role]
+    ) -> tuple[list[str], list[str]]:
         """Columns to read as text, and columns to read as numbers."""
-        roles = [role for role in self._roles if role.name in header.names]
+        roles = [role for role in wanted if role.name in header.names]
         texts = [role.name for role in roles if role.type != "float"]
         times = [role.name for role in roles if role.type == "float"]
         floats = [n for n in header.names if header.type_of(n) == "float" and loading.has(n)]
         return texts, [name for name in dict.fromkeys([*times, *floats]) if name not in texts]
+
+    def _inspect_feature_rows(self, path: Path, rows: Rows) -> None:
+        for _ in rows.blocks():
+            pass
+        if not rows.n_rows:
+            self.faults.append(f"{path}: has a header but no rows: add them, or load no column")
+        self.faults += form_faults(path, rows) + number_faults(path, rows, None, None)
 
     def _inspect_rows(self, path: Path, rows: Rows) -> None:
         tally = self._tally_of(rows)

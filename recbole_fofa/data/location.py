@@ -131,6 +131,9 @@ def _from_file(dataset: str, root: Path, benchmark: bool) -> DatasetFiles:
     path = next((place for place in places if os.path.isfile(place)), None)
     if path is not None:
         token = _token(path.name, benchmark)
+        plain = path.with_name(path.name.removesuffix(".gz"))
+        if plain != path and os.path.isfile(plain):
+            raise DataError(f"{path} lies beside {plain.name}: remove one, or give {plain}")
         if token:
             return DatasetFiles(token, path.parent, None if benchmark else path)
         raise DataError(

@@ -61,7 +61,11 @@ def number_faults(path: Path, rows: Rows, time: str | None, missing_time: object
                 f"{path}: column {name!r} holds {_values(found.infinite)} that are infinite, first "
                 f"line {found.infinite.line}: {hint}"
             )
-        if name == time and found.blank.count and missing_time != "previous":
+        if name == time and found.blank.count and found.blank.count == rows.n_rows:
+            faults.append(
+                f"{path}: column {name!r} is blank in all rows: there is no order in time"
+            )
+        elif name == time and found.blank.count and missing_time != "previous":
             faults.append(
                 f"{path}: column {name!r} is blank in {_rows(found.blank)}, first line "
                 f"{found.blank.line}: fill them in, or set missing_time: previous to take the "

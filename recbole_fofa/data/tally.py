@@ -177,8 +177,8 @@ def report_lines(report: FileReport) -> list[str]:
         )
     if report.n_float32_ties:
         lines.append(
-            f"{_count(report.n_float32_ties, 'interaction')} would lose their place in time if "
-            "timestamps were rounded to float32; they are ordered in float64"
+            f"{_count(report.n_float32_ties, 'interaction')} more would tie if timestamps were "
+            "rounded to float32, as RecBole rounds them; they are ordered in float64"
         )
     return lines + [f"warning: {warning}" for warning in report.warnings]
 

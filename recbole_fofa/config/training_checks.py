@@ -1,0 +1,131 @@
+"""Checks of the settings of training: losses, sampled negatives, session windows, scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from recbole.utils import InputType
+
+from recbole_fofa.config.faults import Fault, Settings
+from recbole_fofa.config.known_settings import settings_class, suggestion
+from recbole_fofa.config.sources import is_finite_number, is_whole_number
+
+_SAMPLING_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+
+
+def training_faults(settings: Settings) -> Iterator[Fault]:
+    """Find what is wrong with the settings of training.
+
+    Args:
+        settings: The merged settings.
+
+    Yields:
+        The faults.
+    """
+    yield from _loss_faults(settings)
+    yield from _sampling_faults(settings)
+    yield from _session_faults(settings)
+    yield from _scaler_faults(settings)
+
+
+def _loss_faults(settings: Settings) -> Iterator[Fault]:
+    model_class = settings.model_class
+    if model_class is None or hasattr(model_class, "input_type"):
+        return
+    keys = ("loss_type", "train_neg_sample_args")
+    loss = settings.get("loss_type")
+    # RecBole's own models have two losses; BCE is this package's.
+    names = ["CE", "BPR"]
+    if not model_class.__module__.startswith("recbole."):
+        names.append("BCE")
+    if loss is None:
+        yield Fault(
+            f"model {settings.model} has neither an input_type nor a loss_type; "
+            f"set loss_type to one of {', '.join(names)}",
+            keys,
+        )
+    elif loss not in names and settings_class(model_class) is None:
+        rule = f"one of {', '.join(names)} for {settings.model}"
+        yield Fault(settings.must("loss_type", rule).message, keys)
+
+
+def _sampling_faults(settings: Settings) -> Iterator[Fault]:
+    key, args, loss = "train_neg_sample_args", settings.get("train_neg_sample_args"), None
+    if not hasattr(settings.model_class, "input_type"):
+        loss = settings.get("loss_type")
+    if args is not None and not isinstance(args, dict):
+        yield settings.must(key, "null or a dict such as {distribution: uniform, sample_num: 1}")
+        return
+    samples = args is not None and args.get("distribution", "uniform") not in (None, "None", "none")
+    if loss == "CE" and samples and settings.is_sequential:
+        yield Fault(
+            f"loss_type CE scores all items and takes no negatives, but {key} is set to {args}; "
+            f"leave it out, or set loss_type to BPR or BCE",
+            (key, "loss_type"),
+        )
+    pairwise = getattr(settings.model_class, "input_type", None) == InputType.PAIRWISE
+    if not samples and (pairwise or loss in ("BPR", "BCE")):
+        what = f"loss_type {loss}" if loss else f"model {settings.model}"
+        yield Fault(
+            f"{what} compares with sampled negatives, but {key} is null; leave {key} out",
+            (key, "loss_type"),
+        )
+    if samples:
+        yield from _sampling_value_faults(key, args or {})
+
+
+def _sampling_value_faults(key: str, args: Mapping[str, Any]) -> Iterator[Fault]:
+    for name in args:
+        if name not in _SAMPLING_KEYS:
+            yield Fault(
+                f"unknown key {name!r} in {key}{suggestion(str(name), _SAMPLING_KEYS)}", (key,)
+            )
+    rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+        ("distribution", "uniform or popularity", lambda v: v in ("uniform", "popularity")),
+        ("sample_num", "a whole number of at least 1", lambda v: is_whole_number(v, 1)),
+        ("alpha", "a number", is_finite_number),
+        ("dynamic", "true or false", lambda v: isinstance(v, bool)),
+        ("candidate_num", "a whole number of at least 0", lambda v: is_whole_number(v, 0)),
+    )
+    for name, rule, holds in rules:
+        if name in args and not holds(args[name]):
+            yield Fault(f"{name} of {key} must be {rule}; got {args[name]!r}", (key,))
+
+
+def _session_faults(settings: Settings) -> Iterator[Fault]:
+    own = settings_class(settings.model_class) if settings.model_class else None
+    split_files = settings.get("benchmark_filename")
+    if split_files and settings.get("mask_history") is True:
+        yield Fault(
+            "mask_history: true needs whole histories, which benchmark_filename (files split "
+            "beforehand) does not give; leave one of them out",
+            ("benchmark_filename", "mask_history"),
+        )
+    if not own or settings.get("train_regime") != "session":
+        return
+    if split_files:
+        yield Fault(
+            "benchmark_filename (files split beforehand) cannot be cut into sessions; "
+            "set train_regime: prefix",
+            ("benchmark_filename", "train_regime"),
+        )
+    args = settings.get("train_neg_sample_args")
+    for name, only in {"sample_num": 1, "alpha": 1.0, "dynamic": False}.items():
+        value = args.get(name, only) if isinstance(args, dict) else only
+        # Anything else that is no number or truth value is reported as such already.
+        if value is True or (is_finite_number(value) and value > 0 and value != only):
+            yield Fault(
+                f"{name} of train_neg_sample_args must be {only} with train_regime: session; "
+                f"got {value!r} (or set train_regime: prefix)",
+                ("train_neg_sample_args", "train_regime"),
+            )
+
+
+def _scaler_faults(settings: Settings) -> Iterator[Fault]:
+    if settings.get("enable_scaler") is True and settings.get("clip_grad_norm"):
+        yield Fault(
+            "clip_grad_norm does not hold with enable_scaler: true, because RecBole clips the "
+            "scaled gradients; leave one of them out",
+            ("enable_scaler", "clip_grad_norm"),
+        )
