@@ -497,6 +497,9 @@ def test_c01_contradictions_are_refused() -> None:
         ("{distribution: normal}", "distribution of train_neg_sample_args must be uniform or"),
         ("{sample_num: 0}", "sample_num of train_neg_sample_args must be a whole number"),
         ("{dynamic: yes}", "dynamic of train_neg_sample_args must be true or false; got 'yes'"),
+        ("{sample_num: 5}", "sample_num of train_neg_sample_args must be 1 with train_regime"),
+        ("{alpha: 0.5}", "alpha of train_neg_sample_args must be 1.0 with train_regime: session"),
+        ("{dynamic: true}", "dynamic of train_neg_sample_args must be False with train_regime"),
         ("{sample_nun: 1}", "unknown key 'sample_nun' in train_neg_sample_args; did you mean"),
     ],
 )
@@ -515,7 +518,7 @@ def test_values_of_sampling(args: str, message: str) -> None:
     learner=adamm state=loud use_gpu=yes shuffle=1 clip_grad_norm=5 quiet=yes torch_threads=0
     extra_settings=x missing_time=drop n_layers=0 n_layers=true n_layers=2.0 hidden_act=elu
     hidden_dropout_prob=1 keep_bias=.inf mapper_scale=2 loss_type=MSE metrics=[] eval_args=5
-    backbone=gru""".split(),
+    backbone=gru rm_dup_inter=foo user_inter_num_interval=5 clip_grad_norm={max_nrm:5}""".split(),
 )
 def test_values_out_of_limits_are_named_with_their_source(word: str) -> None:
     key = word.partition("=")[0]
@@ -643,6 +646,20 @@ def test_n18_history_is_masked_otherwise() -> None:
 )
 def test_eval_args(args: str, message: str) -> None:
     assert re.search(message.replace("{", r"\{"), one_fault(f"--eval_args={args}"))
+
+
+def test_settings_that_would_have_no_effect(tmp_path: Path) -> None:
+    for words, message in (
+        (["--mask_history=true", "--eval_args={mode: uni5}"], "works on full rankings"),
+        (["--mask_history=true", "--model=BPR"], "is for sequential models"),
+        (["--enable_scaler=true", "--clip_grad_norm={max_norm: 5}"], "clips the scaled gradients"),
+        (["--save_dataset=true"], "no pickles are written"),
+        (["--embedding_size=128"], "unknown setting 'embedding_size'"),
+        (["--metrics=[RMSE,5]", "--valid_metric=RMSE"], "unknown metric 5"),
+        (["--eval_args={split: {RS: [0.8, 0.2]}}"], "a list of three shares"),
+    ):
+        assert any(message in fault for fault in faults(*words)), words
+    assert not faults("--model=BPR", "--embedding_size=32")
 
 
 def test_split_files_have_no_sessions(tmp_path: Path) -> None:

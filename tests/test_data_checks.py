@@ -426,6 +426,19 @@ def test_feature_files(tmp_path: Path) -> None:
     assert re.search("^warning: .*tiny.item does not exist", lines[1])
 
 
+def test_rows_of_feature_files(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path)
+    header = ["item_id:token", "price:float"]
+    load_col = {**SETTINGS["load_col"], "item": ["item_id", "price"]}
+    write_file(folder / "tiny.item", header, [["i1", 2], ["i2", "abc"]])
+    fault = only_fault(folder, load_col=load_col)
+    assert re.search("tiny.item: column 'price' holds 1 value that.*line 3: 'abc'", fault)
+    write_file(folder / "tiny.item", header, [["i1", 2], ["i2"]])
+    assert "tiny.item: 1 row with a wrong number of fields" in only_fault(folder, load_col=load_col)
+    write_file(folder / "tiny.item", header, [])
+    assert "tiny.item: has a header but no rows" in only_fault(folder, load_col=load_col)
+
+
 def test_additional_files(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path)
     fault = only_fault(folder, additional_feat_suffix=["ent"], load_col=None)

@@ -65,3 +65,10 @@ def test_structure_term_is_a_target() -> None:
     assert structure_term(margin, 0.5).item() == 0.0
     assert structure_term(margin, 0.3).item() == pytest.approx(0.04)
     assert structure_term(margin, 0.7).item() == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("n_kept", range(1, 11))
+def test_a_share_of_equal_blocks_keeps_as_many(n_kept: int) -> None:
+    """0.9 of ten blocks are nine, although 0.9 is no exact number."""
+    budget = torch.tensor([n_kept / 10], dtype=torch.float64)
+    assert select_structure(torch.ones(1, 10), [7] * 10, budget).sum() == n_kept
