@@ -1,0 +1,16 @@
+"""The README's figures are those of the lines in benchmarks/results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_tables_are_what_the_report_prints() -> None:
+    command = [sys.executable, ROOT / "benchmarks" / "report.py"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.strip()
+    assert printed.strip() in (ROOT / "README.md").read_text(encoding="utf-8")
