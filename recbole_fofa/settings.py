@@ -124,7 +124,7 @@ class ForwardOFASettings(BaseModel):
         "session", description="One sample per session window, or one per prefix as in RecBole."
     )
     epochs: NonNegativeInt = Field(
-        14, description="The number of training epochs; session windows need few."
+        12, description="The number of training epochs; session windows need few."
     )
     learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
     learning_rate_decay: float = Field(
