@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -23,7 +21,7 @@ from typing import Any
 
 import torch
 from record import append_line, provenance
-from stock_recbole import shim_numpy, stock_trainer, write_ordered_ml100k
+from stock_recbole import stock_setting, stock_trainer
 
 STATIC = {"use_controller": False, "use_mapper": False}
 
@@ -81,16 +79,12 @@ def main() -> None:
     parser.add_argument("--stock_steps", type=int, default=4)
     arguments = parser.parse_args()
     origin = provenance(arguments.threads)
-    sys.argv = sys.argv[:1]  # RecBole's Config reads it
-    torch.set_num_threads(arguments.threads)
-    shim_numpy()
-    with tempfile.TemporaryDirectory() as folder:
-        write_ordered_ml100k(Path(folder))
+    with stock_setting(arguments.threads) as folder:
         ways = {
-            "RecBole SASRec, as users run it": stock(Path(folder), True, arguments.stock_steps),
-            "RecBole SASRec, anomaly mode off": stock(Path(folder), False, arguments.stock_steps),
-            "static backbone, session training": ours(Path(folder), **STATIC),
-            "ForwardOFA, session training": ours(Path(folder)),
+            "RecBole SASRec, as users run it": stock(folder, True, arguments.stock_steps),
+            "RecBole SASRec, anomaly mode off": stock(folder, False, arguments.stock_steps),
+            "static backbone, session training": ours(folder, **STATIC),
+            "ForwardOFA, session training": ours(folder),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for round_number in range(arguments.rounds + 1):

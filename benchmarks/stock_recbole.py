@@ -15,6 +15,8 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +67,22 @@ def shim_numpy() -> None:
             setattr(np, name, value)
 
 
-def main() -> None:
-    arguments = parse_arguments()
-    origin = provenance(arguments.threads)
+@contextmanager
+def stock_setting(threads: int) -> Iterator[Path]:
+    """What RecBole needs to run alone; yields a temporary folder with the ordered ml-100k."""
     sys.argv = sys.argv[:1]  # RecBole's Config reads it
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(threads)
     shim_numpy()
     with tempfile.TemporaryDirectory() as folder:
         write_ordered_ml100k(Path(folder))
-        line = train_and_test(arguments, Path(folder))
+        yield Path(folder)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    origin = provenance(arguments.threads)
+    with stock_setting(arguments.threads) as folder:
+        line = train_and_test(arguments, folder)
     append_line("stock_recbole", line | origin)
 
 
