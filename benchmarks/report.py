@@ -99,12 +99,13 @@ def results() -> str:
 
 Leave-one-out in the order of time, all 1,682 items ranked, items of the history not masked, the
 epoch with the best validation score is tested; MACs are those of the blocks. "RecBole SASRec" is
-RecBole's own class, trainer and augmentation with its default hyper-parameters but batches of 256, stopped after 5 epochs
-without a better validation NDCG@10. The learning rate, its decay, the dropouts and the length of
-windows of ForwardOFA were chosen on validation scores, in about 15 short runs; the static backbone
-has the same settings. RecBole's SASRec was not tuned, so its row is what its users get, not the
-best that it can do. Of our rows, those on one thread had 14 epochs, the default at their commit;
-the one on two threads is today's default of 12, which ends within five minutes.
+RecBole's own class, trainer and augmentation with its default hyper-parameters but batches of 256,
+stopped after 5 epochs without a better validation NDCG@10. The learning rate, its decay, the
+dropouts and the length of windows of ForwardOFA were chosen on validation scores, in about 15 short
+runs; the static backbone has the same settings. RecBole's SASRec was not tuned, so its row is what
+its users get, not the best that it can do. Of our rows, those on one thread had 14 epochs, the
+default at their commit; the one on two threads is today's default of 12, which ends within five
+minutes.
 
 With 943 users one standard error of NDCG@10 is about 0.005, and another number of threads is as
 good as another seed: no row is better than another beyond noise, and **on ml-100k ForwardOFA has
