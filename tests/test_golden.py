@@ -13,7 +13,6 @@ from recbole_fofa.model.losses import (
     structure_term,
 )
 from recbole_fofa.model.structure import sample_structure
-from recbole_fofa.trainer.progress import EpochProgress
 
 
 def waves(*shape: int, phase: float = 0.0) -> torch.Tensor:
@@ -73,12 +72,3 @@ def test_gradient_of_a_sample_is_that_of_the_softmax() -> None:
     p = ((logits.detach() + noise) / 0.5).softmax(-1)[0, 0, 1]
     expected = (p * (1 - p) / 0.5).item()
     assert logits.grad.flatten().tolist() == pytest.approx([-expected, expected], rel=1e-5)
-
-
-def test_progress_bar_shows_loss_and_keep_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    batches = [1, 2]
-    with EpochProgress(batches, 3, shown=True) as progress:
-        for _ in progress:
-            progress.show((torch.tensor(1.5), torch.tensor(0.25)), None, torch.tensor(0.625))
-    shown = capsys.readouterr().err
-    assert "Train     3" in shown and "loss 1.7500, keep 0.62" in shown and "2/2" in shown

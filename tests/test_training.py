@@ -26,6 +26,7 @@ from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.registry import get_model, get_trainer
 from recbole_fofa.trainer.checkpoint import load_checkpoint
 from recbole_fofa.trainer.forward_ofa import ForwardOFATrainer
+from recbole_fofa.trainer.progress import EpochProgress
 
 
 def trainer_of(tmp_path: Path, **changes: Any) -> tuple[Any, tuple[Any, Any, Any]]:
@@ -415,3 +416,12 @@ def test_ray_is_never_imported_and_the_command_line_reports_faults(tmp_path: Pat
     assert "unknown setting 'hiden_size'; did you mean 'hidden_size'?" in done.stderr
     assert "5000" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_progress_bar_shows_loss_and_keep_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    batches = [1, 2]
+    with EpochProgress(batches, 3, shown=True) as progress:
+        for _ in progress:
+            progress.show((torch.tensor(1.5), torch.tensor(0.25)), None, torch.tensor(0.625))
+    shown = capsys.readouterr().err
+    assert "Train     3" in shown and "loss 1.7500, keep 0.62" in shown and "2/2" in shown

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -202,6 +203,11 @@ class SessionLoader:
     def _user_starts(self) -> IntArray:
         return self.histories.starts[self.windows.begins]
 
+    @cached_property
+    def _training_targets(self) -> IntArray:
+        """Item of every training target."""
+        return self.histories.items[self._dataset.inter_feat[POSITION].numpy()]
+
     def _sample_negatives(self, targets: torch.Tensor) -> torch.Tensor:
         """Any item but the target, as RecBole's RepeatableSampler draws for sequences.
 
@@ -209,8 +215,7 @@ class SessionLoader:
         """
         n_items = self._dataset.item_num
         if self.negatives == "popularity":
-            asked = self.histories.items[self._dataset.inter_feat[POSITION].numpy()]
-            drawn = self._random.choice(asked, targets.shape)
+            drawn = self._random.choice(self._training_targets, targets.shape)
         else:
             drawn = self._random.integers(1, n_items, targets.shape)
         hit = drawn == targets.numpy()

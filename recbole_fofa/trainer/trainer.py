@@ -46,6 +46,7 @@ class FofaTrainer(Trainer):
         self._eval_histories: Histories | None = None
         self._resumed: dict[str, Any] | None = None
         self._latest_valid_result: Any = None
+        self._items = ""
         self._epoch = 0
         self._step = 0
         self._batch: Interaction | None = None
@@ -67,6 +68,7 @@ class FofaTrainer(Trainer):
     ) -> Any:
         """As RecBole's; after each validation the last epoch is kept too."""
         self._loader = train_data
+        self._items = items_digest(train_data._dataset)
         if self._resumed is not None:
             check_items(self._resumed, train_data._dataset, "the checkpoint to resume from")
             if self.start_epoch >= self.epochs:
@@ -213,7 +215,7 @@ class FofaTrainer(Trainer):
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
             "random": random_states(self.device),
-            "items": items_digest(self._loader._dataset),
+            "items": self._items,
             "loader": generator.get_state() if generator is not None else None,
         }
 
