@@ -51,7 +51,9 @@ class ForwardOFASettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # The on-device network (RecBole's SASRec names)
-    backbone: Literal["sasrec"] = Field("sasrec", description="Kind of the on-device network.")
+    backbone: Literal["sasrec", "nextitnet", "gru4rec", "fmlprec"] = Field(
+        "sasrec", description="Kind of the on-device network."
+    )
     n_layers: PositiveInt = Field(2, le=12, description="Number of blocks.")
     n_heads: PositiveInt = Field(2, description="Number of attention heads.")
     hidden_size: PositiveInt = Field(64, description="Width of embeddings and hidden states.")
@@ -62,6 +64,14 @@ class ForwardOFASettings(BaseModel):
     )
     hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
         "gelu", description="Activation of the feed-forward layers."
+    )
+    kernel_size: PositiveInt = Field(
+        3, description="Number of items that a convolution of nextitnet reads."
+    )
+    dilations: list[PositiveInt] = Field(
+        [1, 4],
+        min_length=1,
+        description="Distances between these items, block by block, repeated.",
     )
     layer_norm_eps: PositiveFloat = Field(1e-12, description="Added to the variance in LayerNorm.")
     initializer_range: PositiveFloat = Field(
@@ -142,7 +152,7 @@ class ForwardOFASettings(BaseModel):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ForwardOFASettings:
-        if self.hidden_size % self.n_heads:
+        if self.backbone == "sasrec" and self.hidden_size % self.n_heads:
             raise ValueError(
                 f"hidden_size ({self.hidden_size}) must be divisible by n_heads ({self.n_heads})"
             )

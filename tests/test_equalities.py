@@ -1,4 +1,4 @@
-"""The equalities that define the method, to 1e-5."""
+"""The equalities that define the method, to 1e-5, for every backbone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from small import SIZES, batch, small_network
 from torch.func import functional_call, vmap
 
+from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.model.network import Adaptation
 from recbole_fofa.model.weights import dense_parameters
 
 FORMS = ["full", "residual", "low_rank"]
+every_form = pytest.mark.parametrize("form", FORMS)
+every_backbone = pytest.mark.parametrize("backbone", list(BACKBONES))
 
 
 def run(network: Any, inputs: Any, **keywords: Any) -> torch.Tensor:
@@ -23,9 +26,10 @@ def run(network: Any, inputs: Any, **keywords: Any) -> torch.Tensor:
         return network(x, network.adapt(behaviour, lengths, **keywords))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_batch_equals_single_users_in_any_order(form: str) -> None:
-    network, inputs = small_network(mapper_form=form), batch(7)
+@every_backbone
+@every_form
+def test_batch_equals_single_users_in_any_order(form: str, backbone: str) -> None:
+    network, inputs = small_network(mapper_form=form, backbone=backbone), batch(7)
     together = run(network, inputs)
     order = torch.randperm(7)
     torch.testing.assert_close(
@@ -36,16 +40,18 @@ def test_batch_equals_single_users_in_any_order(form: str) -> None:
         torch.testing.assert_close(alone[0], together[user], atol=1e-5, rtol=0)
 
 
-def test_structures_differ_between_users_of_the_small_network() -> None:
+@every_backbone
+def test_structures_differ_between_users_of_the_small_network(backbone: str) -> None:
     _, behaviour, lengths = batch(7)
-    structure = small_network().adapt(behaviour, lengths).structure
+    structure = small_network(backbone=backbone).adapt(behaviour, lengths).structure
     assert len(structure.unique(dim=0)) > 1
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_per_user_parameters_equal_functional_call(form: str) -> None:
+@every_backbone
+@every_form
+def test_per_user_parameters_equal_functional_call(form: str, backbone: str) -> None:
     """Oracle: one functional call per user, mapped over users by ``vmap``."""
-    network = small_network(mapper_form=form, use_controller=False)
+    network = small_network(mapper_form=form, backbone=backbone, use_controller=False)
     x, behaviour, lengths = batch()
     adaptation = network.adapt(behaviour, lengths)
     dense = [dense_parameters(block) for block in adaptation.parameters if block]
@@ -54,7 +60,7 @@ def test_per_user_parameters_equal_functional_call(form: str) -> None:
         y = network.backbone.embed(own.unsqueeze(0))
         for index, parameters in enumerate(blocks):
             y = network.backbone.apply_block(index, y, parameters)
-        return y[0]
+        return network.backbone.finish(y)[0]
 
     expected = vmap(one_user)(x, *dense)
     torch.testing.assert_close(network(x, adaptation), expected, atol=1e-5, rtol=0)
@@ -62,9 +68,10 @@ def test_per_user_parameters_equal_functional_call(form: str) -> None:
     torch.testing.assert_close(called, expected, atol=1e-5, rtol=0)
 
 
+@every_backbone
 @given(kept=st.lists(st.booleans(), min_size=3, max_size=3))
-def test_dropped_block_is_an_absent_block(kept: list[bool]) -> None:
-    network = small_network()
+def test_dropped_block_is_an_absent_block(backbone: str, kept: list[bool]) -> None:
+    network = small_network(backbone=backbone)
     x, behaviour, lengths = batch()
     adaptation = network.adapt(behaviour, lengths)
     interest = network.mapper.interest(behaviour, lengths, None)
@@ -77,11 +84,13 @@ def test_dropped_block_is_an_absent_block(kept: list[bool]) -> None:
     expected = network.backbone.embed(x)
     for index in [i for i, keep in enumerate(kept) if keep]:
         expected = network.backbone.apply_block(index, expected, parameters[index])
+    expected = network.backbone.finish(expected)
     torch.testing.assert_close(masked, expected, atol=1e-5, rtol=0)
 
 
-def test_dropped_block_adds_exactly_nothing_in_training() -> None:
-    network = small_network(hidden_dropout_prob=0.0, attn_dropout_prob=0.0)
+@every_backbone
+def test_dropped_block_adds_exactly_nothing_in_training(backbone: str) -> None:
+    network = small_network(backbone=backbone, hidden_dropout_prob=0.0, attn_dropout_prob=0.0)
     x, behaviour, lengths = batch()
     adaptation = network.adapt(behaviour, lengths)
     parameters = tuple(dict(base.named_parameters()) for base in network.base)
@@ -90,16 +99,18 @@ def test_dropped_block_adds_exactly_nothing_in_training() -> None:
     torch.testing.assert_close(network.train()(x, fixed), in_eval, atol=1e-5, rtol=0)
 
 
-def test_eval_is_bitwise_repeatable_and_draws_nothing() -> None:
-    network, inputs = small_network(budget_aware=True), batch()
+@every_backbone
+def test_eval_is_bitwise_repeatable_and_draws_nothing(backbone: str) -> None:
+    network, inputs = small_network(backbone=backbone, budget_aware=True), batch()
     before = torch.get_rng_state()
     first, second = run(network, inputs), run(network, inputs)
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_more_padding_changes_nothing() -> None:
-    network = small_network()
+@every_backbone
+def test_more_padding_changes_nothing(backbone: str) -> None:
+    network = small_network(backbone=backbone)
     x, behaviour, lengths = batch()
     longer = torch.cat([behaviour, torch.randn(len(x), 4, 8)], dim=1)
     padded_input = torch.cat([x[:, :4], torch.randn(len(x), 2, 8)], dim=1)
@@ -108,9 +119,10 @@ def test_more_padding_changes_nothing() -> None:
     torch.testing.assert_close(long[:, :4], short, atol=1e-5, rtol=0)
 
 
+@every_backbone
 @given(position=st.integers(1, 5))
-def test_future_item_changes_no_past_output(position: int) -> None:
-    network = small_network()
+def test_future_item_changes_no_past_output(backbone: str, position: int) -> None:
+    network = small_network(backbone=backbone)
     x, behaviour, lengths = batch()
     changed = x.clone()
     changed[:, position] = torch.randn(5, 8)
@@ -122,8 +134,9 @@ def test_future_item_changes_no_past_output(position: int) -> None:
     assert not torch.allclose(after[:, position], before[:, position])
 
 
-def test_adapting_one_user_leaves_the_model_and_the_next_user_alone() -> None:
-    network = small_network()
+@every_backbone
+def test_adapting_one_user_leaves_the_model_and_the_next_user_alone(backbone: str) -> None:
+    network = small_network(backbone=backbone)
     x, behaviour, lengths = batch(2)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     second_alone = network.adapt(behaviour[1:], lengths[1:])
@@ -133,15 +146,19 @@ def test_adapting_one_user_leaves_the_model_and_the_next_user_alone() -> None:
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
-def test_empty_behaviour_is_answered() -> None:
-    network = small_network()
+@every_backbone
+def test_empty_behaviour_is_answered(backbone: str) -> None:
+    network = small_network(backbone=backbone)
     x, behaviour, _ = batch()
     assert run(network, (x, behaviour, torch.zeros(5, dtype=torch.long))).isfinite().all()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_generated_tensors_start_like_the_backbone(form: str) -> None:
-    network = small_network(mapper_form=form, hidden_size=32, inner_size=64, mapper_rank=16)
+@every_backbone
+@every_form
+def test_generated_tensors_start_like_the_backbone(form: str, backbone: str) -> None:
+    network = small_network(
+        mapper_form=form, backbone=backbone, hidden_size=32, inner_size=64, mapper_rank=16
+    )
     behaviour, lengths = torch.randn(16, 9, 32), torch.full((16,), 9)
     parameters = network.train().adapt(behaviour, lengths).parameters
     for block, tensors in zip(network.backbone.blocks, parameters, strict=True):
@@ -154,11 +171,12 @@ def test_generated_tensors_start_like_the_backbone(form: str) -> None:
                 assert (value - centre).abs().max().item() < 0.02, name
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_gradient_reaches_every_parameter_at_the_first_step(form: str) -> None:
-    network = small_network(mapper_form=form).train()
-    x, behaviour, lengths = batch()
-    weights = torch.randn(5, 6, 8)
+@every_backbone
+@every_form
+def test_gradient_reaches_every_parameter_at_the_first_step(form: str, backbone: str) -> None:
+    network = small_network(mapper_form=form, backbone=backbone).train()
+    x, behaviour, lengths = batch(16)  # enough for each block to be kept by somebody
+    weights = torch.randn(16, 6, 8)
     (network(x, network.adapt(behaviour, lengths)) * weights).sum().backward()
     without = [
         name

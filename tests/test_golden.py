@@ -28,15 +28,24 @@ def fill(network: torch.nn.Module) -> None:
 
 
 GOLDEN = {
-    "full": [-0.242395, -0.03723, 0.022271, -0.637955],
-    "residual": [-0.279206, -0.331721, 0.107098, -0.637955],
-    "low_rank": [0.297087, 0.401511, 0.178078, -0.637955],
+    ("sasrec", "full"): [-0.341064, 0.28597, 0.161422, -0.637955],
+    ("sasrec", "residual"): [0.231582, 0.256498, 0.149321, -0.637955],
+    ("sasrec", "low_rank"): [0.107896, -0.301219, 0.034283, -0.637955],
+    ("nextitnet", "full"): [-0.869919, 0.395705, 0.823217, -0.866609],
+    ("nextitnet", "residual"): [-0.835776, 0.272196, 0.838963, -0.866609],
+    ("nextitnet", "low_rank"): [-1.038626, 0.135279, 0.799747, -0.866609],
+    ("gru4rec", "full"): [-0.004378, 0.125114, 0.006408, 1.5157],
+    ("gru4rec", "residual"): [0.848519, -0.695635, 0.338575, 1.5157],
+    ("gru4rec", "low_rank"): [0.579246, -0.590438, 0.408843, 1.5157],
+    ("fmlprec", "full"): [-0.170412, -0.257025, 0.100063, -0.637955],
+    ("fmlprec", "residual"): [-0.337583, -0.055152, 0.06851, -0.637955],
+    ("fmlprec", "low_rank"): [-0.258499, -0.512568, 0.07525, -0.637955],
 }
 
 
-@pytest.mark.parametrize("form", GOLDEN)
-def test_network(form: str) -> None:
-    network = small_network(mapper_form=form)
+@pytest.mark.parametrize(("backbone", "form"), GOLDEN)
+def test_network(backbone: str, form: str) -> None:
+    network = small_network(backbone=backbone, mapper_form=form)
     fill(network)
     x, behaviour = waves(2, 6, 8), waves(2, 9, 8, phase=2.0)
     adaptation = network.adapt(behaviour, torch.tensor([9, 4]))
@@ -47,7 +56,7 @@ def test_network(form: str) -> None:
         output.square().mean().item(),
         adaptation.logits.sum().item(),
     ]
-    assert found == pytest.approx(GOLDEN[form], abs=2e-5)
+    assert found == pytest.approx(GOLDEN[backbone, form], abs=2e-5)
 
 
 def test_losses() -> None:

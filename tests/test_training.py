@@ -15,6 +15,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from small import cycle_settings
 
 from recbole_fofa.errors import CheckpointError, ConfigError, TrainingDivergedError
+from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.model.weights import dense_parameters
 from recbole_fofa.quick_start import (
     checked_config,
@@ -42,9 +43,11 @@ def only_checkpoint(tmp_path: Path, ending: str = "[0-9].pth") -> Path:
     return path
 
 
-def test_planted_rule_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_planted_rule_is_found(tmp_path: Path, backbone: str) -> None:
     settings = cycle_settings(
         tmp_path,
+        backbone=backbone,
         epochs=60,
         learning_rate=0.01,
         hidden_dropout_prob=0.0,
@@ -313,7 +316,7 @@ def copy_sasrec(theirs: Any, ours: Any) -> None:
                 "key": attention.key,
                 "value": attention.value,
                 "dense": attention.dense,
-                "attention_norm": attention.LayerNorm,
+                "mixing_norm": attention.LayerNorm,
                 "dense_1": forward.dense_1,
                 "dense_2": forward.dense_2,
                 "feed_forward_norm": forward.LayerNorm,

@@ -114,7 +114,7 @@ class AdaptiveNetwork(nn.Module):
                     x = gate * y + (1 - gate) * x
             else:
                 x = self._apply_where_kept(index, x, parameters, gate > 0)
-        return x
+        return self.backbone.finish(x)
 
     def _structure(
         self, logits: Tensor | None, behaviour: Tensor, budget: Tensor | None, temperature: float

@@ -172,23 +172,8 @@ class ForwardOFA(SequentialRecommender):
 def build_network(settings: ForwardOFASettings, max_length: int) -> AdaptiveNetwork:
     """The network that the settings describe; every ablation is one of them."""
     sizes: Mapping[str, Any] = settings.model_dump()
-    backbone = BACKBONES[settings.backbone](
-        max_length=max_length,
-        **{
-            name: sizes[name]
-            for name in (
-                "n_layers",
-                "n_heads",
-                "hidden_size",
-                "inner_size",
-                "hidden_dropout_prob",
-                "attn_dropout_prob",
-                "hidden_act",
-                "layer_norm_eps",
-                "initializer_range",
-            )
-        },
-    )
+    kind = BACKBONES[settings.backbone]
+    backbone = kind(max_length=max_length, **{name: sizes[name] for name in kind.setting_names})
     controller = mapper = None
     if settings.use_controller:
         controller = StructureController(

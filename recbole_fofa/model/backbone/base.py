@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +61,12 @@ class Backbone(nn.Module, ABC):
     """Base of on-device networks: an input stage and ``L`` blocks (Figure 3d).
 
     Attributes:
+        setting_names: Settings that the constructor takes by name, beside ``max_length``.
         blocks: The ``L`` blocks in the order in which they are applied.
         max_length: Largest input length ``T``.
     """
 
+    setting_names: ClassVar[tuple[str, ...]]
     blocks: tuple[BlockSpec, ...]
     max_length: int
 
@@ -78,7 +80,30 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def block_macs(self, index: int, length: int) -> int:
-        """Multiply-accumulates of block ``index`` for one user at input length ``length``."""
+        """Multiply-accumulates of block ``index`` for one user at input length ``length``.
+
+        Products of weights and of states only; biases, norms and activations are not counted.
+        """
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Output stage: the last block's output ``[B, T, D]`` to hidden states ``[B, T, D]``."""
+        return x
+
+
+def dense_layer(name: str, rows: int, columns: int) -> dict[str, ParameterSpec]:
+    """Weight ``[rows, columns]`` and bias of a dense layer."""
+    return {
+        f"{name}_weight": ParameterSpec((rows, columns), "normal"),
+        f"{name}_bias": ParameterSpec((rows,), "zeros"),
+    }
+
+
+def norm(name: str, width: int) -> dict[str, ParameterSpec]:
+    """Scale and shift of a LayerNorm over ``width`` features."""
+    return {
+        f"{name}_weight": ParameterSpec((width,), "ones"),
+        f"{name}_bias": ParameterSpec((width,), "zeros"),
+    }
 
 
 def linear(x: Tensor, weight: Tensor | LowRankWeight, bias: Tensor) -> Tensor:
