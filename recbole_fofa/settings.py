@@ -40,6 +40,9 @@ class RunSettings(BaseModel):
     missing_time: Literal["error", "previous"] = Field(
         "error", description="Blank timestamps: stop, or take that of the user's row before."
     )
+    hooks: list[str] = Field(
+        default_factory=list, description="Import paths of hooks of your own, my_module.MyHook."
+    )
     extra_settings: list[str] = Field(
         default_factory=list, description="Further keys to accept, for models of your own."
     )
@@ -137,8 +140,23 @@ class ForwardOFASettings(BaseModel):
         12, description="The number of training epochs; session windows need few."
     )
     learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
+    controller_learning_rate: PositiveFloat | None = Field(
+        None, description="That of the controller; unset: learning_rate."
+    )
+    mapper_learning_rate: PositiveFloat | None = Field(
+        None, description="That of the mapper; unset: learning_rate."
+    )
     learning_rate_decay: float = Field(
         0.92, gt=0.0, le=1.0, description="Factor on the learning rate after each epoch."
+    )
+    controller_warmup_epochs: NonNegativeInt = Field(
+        0, description="First epochs with every block kept and the controller frozen."
+    )
+    mapper_warmup_epochs: NonNegativeInt = Field(
+        0, description="First epochs with one base for all users and the mapper frozen."
+    )
+    alternate_steps: bool = Field(
+        False, description="Whether odd steps train the controller and even steps the rest."
     )
     train_batch_size: PositiveInt = Field(
         64, description="Number of session windows, or of prefixes, in a batch."
@@ -160,6 +178,13 @@ class ForwardOFASettings(BaseModel):
             raise ValueError("budget is set, but budget_aware is false: set budget_aware: true")
         if self.budget_aware and not self.use_controller:
             raise ValueError("budget_aware: true needs use_controller: true")
+        if self.alternate_steps and not self.use_controller:
+            raise ValueError("alternate_steps: true needs use_controller: true")
+        if self.mapper_warmup_epochs and self.use_mapper and self.mapper_form == "full":
+            raise ValueError(
+                "mapper_warmup_epochs needs a base that all users share, which mapper_form: full "
+                "does not have: set mapper_form to residual or low_rank"
+            )
         if self.temperature_end > self.temperature_start:
             raise ValueError(
                 f"temperature_end ({self.temperature_end}) must not exceed "

@@ -1,4 +1,4 @@
-"""Checks of the settings of training: losses, sampled negatives, session windows, scaling."""
+"""Checks of the settings of training: losses, negatives, session windows, scaling, hooks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from recbole.utils import InputType
 from recbole_fofa.config.faults import Fault, Settings
 from recbole_fofa.config.known_settings import settings_class, suggestion
 from recbole_fofa.config.sources import is_finite_number, is_whole_number
+from recbole_fofa.errors import ConfigError
+from recbole_fofa.trainer.hooks import load_hooks
 
 _SAMPLING_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
@@ -27,6 +29,7 @@ def training_faults(settings: Settings) -> Iterator[Fault]:
     yield from _sampling_faults(settings)
     yield from _session_faults(settings)
     yield from _scaler_faults(settings)
+    yield from _hook_faults(settings)
 
 
 def _loss_faults(settings: Settings) -> Iterator[Fault]:
@@ -129,3 +132,15 @@ def _scaler_faults(settings: Settings) -> Iterator[Fault]:
             "scaled gradients; leave one of them out",
             ("enable_scaler", "clip_grad_norm"),
         )
+
+
+def _hook_faults(settings: Settings) -> Iterator[Fault]:
+    """Hooks are made once to see whether they can be, since training starts late."""
+    paths = settings.get("hooks")
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        return
+    for path in paths:
+        try:
+            load_hooks([path])
+        except ConfigError as error:
+            yield Fault(str(error), ("hooks",))

@@ -22,6 +22,7 @@ class StructureController(nn.Module):
     Args:
         hidden_size: ``D``.
         n_layers: ``L``.
+        horizon: Longest initial memory of the extractor, in items.
         keep_bias: Initial margin between the keep and the drop logit.
         budget_aware: Whether the interest is shifted by an embedding of the budget.
         initializer_range: Standard deviation of what the head's initial weights make of each
@@ -33,13 +34,14 @@ class StructureController(nn.Module):
         *,
         hidden_size: int,
         n_layers: int,
+        horizon: int,
         keep_bias: float,
         budget_aware: bool,
         initializer_range: float,
     ) -> None:
         super().__init__()
         self.n_layers = n_layers
-        self.extractor = SequenceExtractor(hidden_size)
+        self.extractor = SequenceExtractor(hidden_size, horizon)
         self.head = nn.Linear(hidden_size, 2 * n_layers)
         nn.init.normal_(self.head.weight, std=initializer_range * math.sqrt(hidden_size))
         with torch.no_grad():

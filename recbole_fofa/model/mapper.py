@@ -131,6 +131,7 @@ class StructureGuidedMapper(nn.Module):
     Args:
         blocks: The blocks to generate.
         hidden_size: ``D``.
+        horizon: Longest initial memory of the extractor, in items.
         parallel: One hypernetwork per block, or one for all.
         form: See :class:`Hypernetwork`.
         rank: ``R``.
@@ -146,6 +147,7 @@ class StructureGuidedMapper(nn.Module):
         blocks: Sequence[BlockSpec],
         *,
         hidden_size: int,
+        horizon: int,
         parallel: bool,
         form: MapperForm,
         rank: int,
@@ -153,7 +155,7 @@ class StructureGuidedMapper(nn.Module):
         initializer_range: float,
     ) -> None:
         super().__init__()
-        self.extractor = SequenceExtractor(hidden_size)
+        self.extractor = SequenceExtractor(hidden_size, horizon)
         self.hypernetworks = nn.ModuleList(
             Hypernetwork(
                 block.parameters,

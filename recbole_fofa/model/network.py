@@ -82,6 +82,8 @@ class AdaptiveNetwork(nn.Module):
         *,
         budget: Tensor | None = None,
         temperature: float = 1.0,
+        keep_all: bool = False,
+        share_base: bool = False,
     ) -> Adaptation:
         """Decide structure and parameters from the behaviour, in one forward pass.
 
@@ -93,13 +95,24 @@ class AdaptiveNetwork(nn.Module):
             lengths: Number of items of each user, ``[B]``.
             budget: Share of the blocks' MACs that each user may spend, ``[B]``.
             temperature: Of Gumbel-Softmax, in training.
+            keep_all: Keep as many blocks as the budget allows, whatever the controller says.
+            share_base: All users share the base, whatever the mapper says.
         """
         logits = None
         if self.controller is not None:
             logits = self.controller(behaviour, lengths, budget)
-        structure = self._structure(logits, behaviour, budget, temperature)
+        if keep_all or logits is None:
+            equal = behaviour.new_ones(behaviour.shape[0], len(self.base))
+            structure = select_structure(equal, self.block_macs, budget)
+        elif self.training:
+            structure = sample_structure(logits, temperature, self.block_macs, budget)
+        else:
+            structure = select_structure(keep_margins(logits), self.block_macs, budget)
+        mapper = None if share_base else self.mapper
         return Adaptation(
-            structure, self._block_parameters(behaviour, lengths, logits, structure), logits
+            structure,
+            self._block_parameters(mapper, behaviour, lengths, logits, structure),
+            logits,
         )
 
     def forward(self, item_emb: Tensor, adaptation: Adaptation) -> Tensor:
@@ -116,28 +129,24 @@ class AdaptiveNetwork(nn.Module):
                 x = self._apply_where_kept(index, x, parameters, gate > 0)
         return self.backbone.finish(x)
 
-    def _structure(
-        self, logits: Tensor | None, behaviour: Tensor, budget: Tensor | None, temperature: float
-    ) -> Tensor:
-        if logits is None:
-            return behaviour.new_ones(behaviour.shape[0], len(self.base))
-        if self.training:
-            return sample_structure(logits, temperature, self.block_macs, budget)
-        return select_structure(keep_margins(logits), self.block_macs, budget)
-
     def _block_parameters(
-        self, behaviour: Tensor, lengths: Tensor, logits: Tensor | None, structure: Tensor
+        self,
+        mapper: StructureGuidedMapper | None,
+        behaviour: Tensor,
+        lengths: Tensor,
+        logits: Tensor | None,
+        structure: Tensor,
     ) -> tuple[BlockParameters | None, ...]:
         bases: list[dict[str, Tensor]] = [dict(base.named_parameters()) for base in self.base]
-        if self.mapper is None:
+        if mapper is None:
             return tuple(bases)
         vector = None
         if self.structure_guided and self.controller is not None and logits is not None:
             vector = self.controller.structural_vector(logits)
-        interest = self.mapper.interest(behaviour, lengths, vector)
+        interest = mapper.interest(behaviour, lengths, vector)
         wanted = [self.training or bool(kept) for kept in structure.any(0)]
         return tuple(
-            self.mapper.generate(index, interest, base) if wanted[index] else None
+            mapper.generate(index, interest, base) if wanted[index] else None
             for index, base in enumerate(bases)
         )
 

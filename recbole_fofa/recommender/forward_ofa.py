@@ -46,7 +46,9 @@ class ForwardOFA(SequentialRecommender):
             **{name: config[name] for name in ForwardOFASettings.model_fields if name in config}
         )
         self.temperature = settings.temperature_start
-        self.other_parameter_name = ["temperature"]
+        self.keep_all = False
+        self.share_base = False
+        self.other_parameter_name = ["temperature", "keep_all", "share_base"]
         self.item_embedding = nn.Embedding(self.n_items, settings.hidden_size, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight, std=settings.initializer_range)
         self.network = build_network(settings, self.max_seq_length)
@@ -63,7 +65,12 @@ class ForwardOFA(SequentialRecommender):
         if budget is None and self.settings.budget_aware:
             budget = self._default_budget(len(lengths))
         return self.network.adapt(
-            self.item_embedding(behaviour), lengths, budget=budget, temperature=self.temperature
+            self.item_embedding(behaviour),
+            lengths,
+            budget=budget,
+            temperature=self.temperature,
+            keep_all=self.keep_all,
+            share_base=self.share_base,
         )
 
     def encode(self, item_seq: Tensor, adaptation: Adaptation) -> Tensor:
@@ -93,7 +100,8 @@ class ForwardOFA(SequentialRecommender):
             )
             negatives = interaction[self.NEG_ITEM_ID] if self.NEG_ITEM_ID in interaction else None
         losses: tuple[Tensor, ...] = (self._next_item_loss(hidden, targets, negatives),)
-        if adaptation.logits is not None and self.settings.structure_weight > 0:
+        chosen = adaptation.logits is not None and not self.keep_all
+        if chosen and self.settings.structure_weight > 0:
             term = structure_term(adaptation.logits, self.settings.target_keep_rate)
             losses += (self.settings.structure_weight * term,)
         return losses
@@ -179,6 +187,7 @@ def build_network(settings: ForwardOFASettings, max_length: int) -> AdaptiveNetw
         controller = StructureController(
             hidden_size=settings.hidden_size,
             n_layers=settings.n_layers,
+            horizon=settings.adapt_seq_length,
             keep_bias=settings.keep_bias,
             budget_aware=settings.budget_aware,
             initializer_range=settings.initializer_range,
@@ -187,6 +196,7 @@ def build_network(settings: ForwardOFASettings, max_length: int) -> AdaptiveNetw
         mapper = StructureGuidedMapper(
             backbone.blocks,
             hidden_size=settings.hidden_size,
+            horizon=settings.adapt_seq_length,
             parallel=settings.parallel_mappers,
             form=settings.mapper_form,
             rank=settings.mapper_rank,

@@ -22,7 +22,9 @@ from recbole_fofa.trainer.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
+from recbole_fofa.trainer.hooks import Hook, Step, load_hooks
 from recbole_fofa.trainer.progress import EpochProgress
+from recbole_fofa.trainer.record import EpochRecord
 
 LAST_SUFFIX = "-last.pth"
 """Ending of the checkpoint that training continues from; the other one holds the best epoch."""
@@ -42,6 +44,9 @@ class FofaTrainer(Trainer):
         self.eval_collector = SafeCollector(config)
         # RecBole's name ends with the second, which is too coarse for short runs.
         self.saved_model_file = str(unused_path(Path(self.saved_model_file)))
+        self.hooks: list[Hook] = [*self._own_hooks(), *load_hooks(config["hooks"] or [])]
+        self._record = EpochRecord(None)
+        self._numbers: dict[str, float] = {}
         self._loader: Any = None
         self._eval_histories: Histories | None = None
         self._resumed: dict[str, Any] | None = None
@@ -54,8 +59,11 @@ class FofaTrainer(Trainer):
     @property
     def last_model_file(self) -> Path:
         """Where the last epoch is kept."""
+        return self._beside_best(LAST_SUFFIX)
+
+    def _beside_best(self, ending: str) -> Path:
         path = Path(self.saved_model_file)
-        return path.with_name(path.stem.removesuffix("-last") + LAST_SUFFIX)
+        return path.with_name(path.stem.removesuffix("-last") + ending)
 
     def fit(  # type: ignore[override]
         self,
@@ -75,6 +83,11 @@ class FofaTrainer(Trainer):
                 self.logger.info(f"All {self.epochs} epochs are done; nothing is trained")
                 return self.best_valid_score, self.best_valid_result
             self._restore(self._resumed)
+        if saved:
+            self._record = EpochRecord(self._beside_best(".epochs.jsonl"))
+        for hook in self.hooks:
+            hook.on_train_start(self)
+        self.optimizer.register_step_post_hook(self._after_step)
 
         def after_validation(epoch: int, score: float) -> None:
             if saved:
@@ -142,6 +155,8 @@ class FofaTrainer(Trainer):
         self._epoch, self._step = epoch_idx, 0
         if hasattr(train_data, "set_epoch"):
             train_data.set_epoch(epoch_idx)
+        for hook in self.hooks:
+            hook.on_epoch_start(self, epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
         with EpochProgress(train_data, epoch_idx, show_progress) as progress:
 
@@ -157,11 +172,55 @@ class FofaTrainer(Trainer):
             losses = super()._train_epoch(progress, epoch_idx, loss_func=step, show_progress=False)
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._diverged("the last step's update is not finite")
+        self._numbers = {}
+        for hook in self.hooks:
+            self._numbers |= hook.on_epoch_end(self, epoch_idx)
+        self._publish("train", {**self._loss_parts(losses), **self._numbers})
         return losses
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
-        score, self._latest_valid_result = super()._valid_epoch(valid_data, show_progress)
-        return score, self._latest_valid_result
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self._latest_valid_result = result
+        found: dict[str, float] = {}
+        for hook in self.hooks:
+            found |= hook.on_evaluation_end(self, self._epoch, result)
+        if found:
+            self.logger.info(
+                set_color(f"epoch {self._epoch} structures", "green") + f" [{self._words(found)}]"
+            )
+        self._publish("valid", {**result, **found}, found)
+        return score, result
+
+    def _after_step(self, *_: Any) -> None:
+        step = Step(self._epoch, self._step, self._batch)
+        for hook in self.hooks:
+            hook.on_step_end(self, step)
+
+    def _own_hooks(self) -> list[Hook]:
+        """Hooks of this kind of model; those of the user come after them."""
+        return []
+
+    def _loss_parts(self, losses: Any) -> dict[str, float]:
+        """An epoch's losses by name, as sums over its steps."""
+        parts = losses if isinstance(losses, tuple) else (losses,)
+        return {"loss": sum(parts)}
+
+    def _publish(
+        self, phase: str, numbers: dict[str, float], new: dict[str, float] | None = None
+    ) -> None:
+        """To the record; what RecBole does not know of, also to TensorBoard and wandb."""
+        self._record.write(self._epoch, phase, numbers)
+        new = self._numbers if new is None else new
+        for name, value in new.items():
+            self.tensorboard.add_scalar(f"{phase}/{name}", value, self._epoch)
+        if new:
+            self.wandblogger.log_metrics({"epoch": self._epoch, **new}, head=phase)
+
+    def _words(self, numbers: dict[str, float]) -> str:
+        decimals = self.config["loss_decimal_place"] or 4
+        return ", ".join(
+            f"{set_color(name, 'blue')}: {value:.{decimals}f}" for name, value in numbers.items()
+        )
 
     def _keep_rate(self) -> torch.Tensor | None:
         """Keep rate of the latest batch, for the progress bar; of models that have gates."""

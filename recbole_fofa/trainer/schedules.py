@@ -1,0 +1,88 @@
+"""Schedules of Forward-OFA; all follow from epoch and step, so they hold after a resume too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from recbole_fofa.trainer.hooks import Hook, Step
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from recbole_fofa.trainer.trainer import FofaTrainer
+
+
+class TemperatureSchedule(Hook):
+    """Gumbel-Softmax temperature: exponentially from ``temperature_start`` to ``_end``."""
+
+    def on_epoch_start(self, trainer: FofaTrainer, epoch: int) -> None:
+        """Set the model's temperature."""
+        settings = trainer.model.settings
+        share = min(epoch / settings.temperature_epochs, 1.0)
+        ratio = settings.temperature_end / settings.temperature_start
+        trainer.model.temperature = settings.temperature_start * ratio**share
+
+
+class LearningRateSchedule(Hook):
+    """Each part's learning rate, multiplied by ``learning_rate_decay`` after each epoch."""
+
+    def on_epoch_start(self, trainer: FofaTrainer, epoch: int) -> None:
+        """Set the rates of the optimizer."""
+        settings = trainer.model.settings
+        rates = {
+            "controller": settings.controller_learning_rate,
+            "mapper": settings.mapper_learning_rate,
+        }
+        for group in trainer.optimizer.param_groups:
+            rate = rates.get(group["part"]) or trainer.learning_rate
+            group["lr"] = rate * settings.learning_rate_decay**epoch
+
+
+class WarmUp(Hook):
+    """First the blocks learn, then who needs which of them.
+
+    For ``controller_warmup_epochs`` every block is kept and the controller is frozen; for
+    ``mapper_warmup_epochs`` all users share the base and the mapper is frozen. A checkpoint from
+    these epochs is evaluated in the same way: both are part of the model's state.
+    """
+
+    def on_epoch_start(self, trainer: FofaTrainer, epoch: int) -> None:
+        """Freeze or release."""
+        model, settings = trainer.model, trainer.model.settings
+        model.keep_all = epoch < settings.controller_warmup_epochs
+        model.share_base = epoch < settings.mapper_warmup_epochs
+        _train(_parameters(model.network.controller), not model.keep_all)
+        _train(_parameters(model.network.mapper), not model.share_base)
+
+
+class AlternatingSteps(Hook):
+    """Odd steps train the controller, even steps everything else (``alternate_steps``).
+
+    Starts after the warm-up, in which the controller has nothing to do.
+    """
+
+    def on_epoch_start(self, trainer: FofaTrainer, epoch: int) -> None:
+        """The first step is the controller's."""
+        self._next(trainer, controller=True)
+
+    def on_step_end(self, trainer: FofaTrainer, step: Step) -> None:
+        """The other part's turn."""
+        self._next(trainer, controller=step.number % 2 == 0)
+
+    def _next(self, trainer: FofaTrainer, controller: bool) -> None:
+        model = trainer.model
+        if model.keep_all or model.share_base:
+            return
+        own = {id(parameter) for parameter in _parameters(model.network.controller)}
+        for parameter in model.parameters():
+            parameter.requires_grad_((id(parameter) in own) == controller)
+
+
+def _parameters(part: nn.Module | None) -> Iterable[Any]:
+    return part.parameters() if part is not None else ()
+
+
+def _train(parameters: Iterable[Any], wanted: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(wanted)
