@@ -61,9 +61,9 @@ class ForwardOFASettings(BaseModel):
     n_heads: PositiveInt = Field(2, description="Number of attention heads.")
     hidden_size: PositiveInt = Field(64, description="Width of embeddings and hidden states.")
     inner_size: PositiveInt = Field(256, description="Width inside the feed-forward layers.")
-    hidden_dropout_prob: float = Field(0.3, ge=0.0, lt=1.0, description="Dropout of hidden states.")
+    hidden_dropout_prob: float = Field(0.5, ge=0.0, lt=1.0, description="Dropout of hidden states.")
     attn_dropout_prob: float = Field(
-        0.3, ge=0.0, lt=1.0, description="Dropout of attention weights."
+        0.0, ge=0.0, lt=1.0, description="Dropout of attention weights."
     )
     hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
         "gelu", description="Activation of the feed-forward layers."
@@ -137,7 +137,7 @@ class ForwardOFASettings(BaseModel):
         "session", description="One sample per session window, or one per prefix as in RecBole."
     )
     epochs: NonNegativeInt = Field(
-        12, description="The number of training epochs; session windows need few."
+        20, description="The number of training epochs; session windows need few."
     )
     learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
     controller_learning_rate: PositiveFloat | None = Field(
@@ -159,7 +159,7 @@ class ForwardOFASettings(BaseModel):
         False, description="Whether odd steps train the controller and even steps the rest."
     )
     train_batch_size: PositiveInt = Field(
-        64, description="Number of session windows, or of prefixes, in a batch."
+        32, description="Number of session windows, or of prefixes, in a batch."
     )
     session_length: PositiveInt = Field(
         20, description="Largest number of targets in a session window."

@@ -197,7 +197,7 @@ def test_a_key_twice_is_a_fault_unless_the_values_agree() -> None:
 
 def test_sys_argv_is_not_read() -> None:
     found = config()
-    assert found["epochs"] == 12 and found["tb"] is None
+    assert found["epochs"] == 20 and found["tb"] is None
 
 
 # Files
@@ -240,7 +240,7 @@ def test_config_file_of_other_encodings(tmp_path: Path) -> None:
 def test_empty_file_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("# nothing\n", encoding="utf-8")
-    assert FofaConfig(config_file_list=str(file))["epochs"] == 12
+    assert FofaConfig(config_file_list=str(file))["epochs"] == 20
 
 
 def test_yaml_reader_of_other_programs_is_left_alone() -> None:
@@ -563,7 +563,7 @@ def test_faulty_settings_have_defaults_so_that_data_can_be_checked(tmp_path: Pat
         raise_faults=False,
     )
     assert len(found.faults) == 4
-    assert (found["epochs"], found["valid_metric"], found["loss_type"]) == (12, "MRR@10", "CE")
+    assert (found["epochs"], found["valid_metric"], found["loss_type"]) == (20, "MRR@10", "CE")
     assert found["load_col"] == {"inter": ["u", "item_id", "t"]}
     assert found["data_path"] == str(tmp_path / "other")
 
