@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from recbole_fofa import __version__
 from recbole_fofa.config.sources import is_option
 from recbole_fofa.errors import ConfigError, FofaError
-from recbole_fofa.settings import ForwardOFASettings, RunSettings
+from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 EXIT_FAULT = 2
 EXIT_INTERRUPTED = 130
@@ -128,14 +128,17 @@ def help_text() -> str:
         _USAGE,
         _described("settings of a run", RunSettings),
         _described("settings of ForwardOFA", ForwardOFASettings),
+        _described("settings of DUET that ForwardOFA has not", DUETSettings, ForwardOFASettings),
         _RECBOLE_KEYS,
     ]
     return "\n".join(parts)
 
 
-def _described(title: str, schema: type[BaseModel]) -> str:
+def _described(title: str, schema: type[BaseModel], known: type[BaseModel] | None = None) -> str:
     lines = [f"{title}:"]
     for key, info in schema.model_fields.items():
+        if known is not None and key in known.model_fields:
+            continue
         default = info.get_default(call_default_factory=True)
         shown = (
             "unset"

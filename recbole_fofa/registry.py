@@ -15,12 +15,17 @@ from recbole.utils import get_trainer as get_recbole_trainer
 from recbole_fofa.compat import switch_off_anomaly_mode
 from recbole_fofa.data.dataset import FofaDataset, FofaSequentialDataset
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.recommender.duet import DUET
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.trainer.forward_ofa import ForwardOFATrainer
+from recbole_fofa.trainer.sequence import SequenceTrainer
 from recbole_fofa.trainer.trainer import FofaTrainer
 
-MODELS: dict[str, type] = {"ForwardOFA": ForwardOFA}
-TRAINERS: dict[str, type[FofaTrainer]] = {"ForwardOFA": ForwardOFATrainer}
+MODELS: dict[str, type] = {"ForwardOFA": ForwardOFA, "DUET": DUET}
+TRAINERS: dict[str, type[FofaTrainer]] = {
+    "ForwardOFA": ForwardOFATrainer,
+    "DUET": SequenceTrainer,
+}
 
 _DATASETS: dict[ModelType, type[Dataset]] = {
     ModelType.SEQUENTIAL: FofaSequentialDataset,

@@ -48,8 +48,8 @@ class RunSettings(BaseModel):
     )
 
 
-class ForwardOFASettings(BaseModel):
-    """Settings of the ``ForwardOFA`` model (``properties/model/ForwardOFA.yaml``)."""
+class SequenceSettings(BaseModel):
+    """Settings that the sequential models of this package share: network and training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,6 +83,50 @@ class ForwardOFASettings(BaseModel):
     loss_type: Literal["CE", "BCE", "BPR"] = Field(
         "CE", description="Loss: CE over all items, BCE or BPR with sampled negatives."
     )
+
+    # What adaptation reads, and how training is arranged
+    adapt_seq_length: PositiveInt = Field(
+        50, description="Number of latest items that adaptation reads."
+    )
+    train_regime: Literal["session", "prefix"] = Field(
+        "session", description="One sample per session window, or one per prefix as in RecBole."
+    )
+    epochs: NonNegativeInt = Field(
+        20, description="The number of training epochs; session windows need few."
+    )
+    learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
+    learning_rate_decay: float = Field(
+        0.92, gt=0.0, le=1.0, description="Factor on the learning rate after each epoch."
+    )
+    train_batch_size: PositiveInt = Field(
+        32, description="Number of session windows, or of prefixes, in a batch."
+    )
+    session_length: PositiveInt = Field(
+        20, description="Largest number of targets in a session window."
+    )
+    session_gap_seconds: PositiveFloat | None = Field(
+        None, description="Pause that ends a session; unset: windows are drawn at random."
+    )
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> SequenceSettings:
+        if self.backbone == "sasrec" and self.hidden_size % self.n_heads:
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be divisible by n_heads ({self.n_heads})"
+            )
+        return self
+
+
+class DUETSettings(SequenceSettings):
+    """Settings of the ``DUET`` baseline (``properties/model/DUET.yaml``)."""
+
+    frozen_generator: bool = Field(
+        False, description="Whether the generator stays untrained, as in the public code."
+    )
+
+
+class ForwardOFASettings(SequenceSettings):
+    """Settings of the ``ForwardOFA`` model (``properties/model/ForwardOFA.yaml``)."""
 
     # Structure controller
     use_controller: bool = Field(
@@ -129,25 +173,16 @@ class ForwardOFASettings(BaseModel):
         0.1, le=1.0, description="Initial size of the change relative to initializer_range."
     )
 
-    # What adaptation reads, and how training is arranged
-    adapt_seq_length: PositiveInt = Field(
-        50, description="Number of latest items that adaptation reads."
+    adapt_chunk: PositiveInt | None = Field(
+        None, description="Number of users to generate for at once in evaluation; unset: all."
     )
-    train_regime: Literal["session", "prefix"] = Field(
-        "session", description="One sample per session window, or one per prefix as in RecBole."
-    )
-    epochs: NonNegativeInt = Field(
-        20, description="The number of training epochs; session windows need few."
-    )
-    learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
+
+    # How its parts are trained
     controller_learning_rate: PositiveFloat | None = Field(
         None, description="That of the controller; unset: learning_rate."
     )
     mapper_learning_rate: PositiveFloat | None = Field(
         None, description="That of the mapper; unset: learning_rate."
-    )
-    learning_rate_decay: float = Field(
-        0.92, gt=0.0, le=1.0, description="Factor on the learning rate after each epoch."
     )
     controller_warmup_epochs: NonNegativeInt = Field(
         0, description="First epochs with every block kept and the controller frozen."
@@ -155,25 +190,15 @@ class ForwardOFASettings(BaseModel):
     mapper_warmup_epochs: NonNegativeInt = Field(
         0, description="First epochs with one base for all users and the mapper frozen."
     )
+    conflict_every: NonNegativeInt = Field(
+        0, description="Steps between two measurements of gradient conflict; 0: none."
+    )
     alternate_steps: bool = Field(
         False, description="Whether odd steps train the controller and even steps the rest."
-    )
-    train_batch_size: PositiveInt = Field(
-        32, description="Number of session windows, or of prefixes, in a batch."
-    )
-    session_length: PositiveInt = Field(
-        20, description="Largest number of targets in a session window."
-    )
-    session_gap_seconds: PositiveFloat | None = Field(
-        None, description="Pause that ends a session; unset: windows are drawn at random."
     )
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ForwardOFASettings:
-        if self.backbone == "sasrec" and self.hidden_size % self.n_heads:
-            raise ValueError(
-                f"hidden_size ({self.hidden_size}) must be divisible by n_heads ({self.n_heads})"
-            )
         if self.budget is not None and not self.budget_aware:
             raise ValueError("budget is set, but budget_aware is false: set budget_aware: true")
         if self.budget_aware and not self.use_controller:

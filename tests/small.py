@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_fofa.model.network import AdaptiveNetwork
-from recbole_fofa.recommender.forward_ofa import build_network
+from recbole_fofa.recommender.build import build_network
 from recbole_fofa.settings import ForwardOFASettings
 
 SIZES: dict[str, Any] = {

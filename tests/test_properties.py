@@ -16,9 +16,13 @@ from pydantic import BaseModel
 
 from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, recbole_properties
 from recbole_fofa.config.sources import properties_folder, read_file
-from recbole_fofa.settings import ForwardOFASettings, RunSettings
+from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
-FILES = [("overall.yaml", RunSettings), ("model/ForwardOFA.yaml", ForwardOFASettings)]
+FILES = [
+    ("overall.yaml", RunSettings),
+    ("model/ForwardOFA.yaml", ForwardOFASettings),
+    ("model/DUET.yaml", DUETSettings),
+]
 
 
 def type_name(annotation: Any) -> str:

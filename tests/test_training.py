@@ -428,3 +428,22 @@ def test_progress_bar_shows_loss_and_keep_rate(capsys: pytest.CaptureFixture[str
             progress.show((torch.tensor(1.5), torch.tensor(0.25)), None, torch.tensor(0.625))
     shown = capsys.readouterr().err
     assert "Train     3" in shown and "loss 1.7500, keep 0.62" in shown and "2/2" in shown
+
+
+def test_evaluation_in_chunks_generates_for_as_many_users_and_scores_the_same(
+    tmp_path: Path,
+) -> None:
+    trainer, (_, _, test) = trainer_of(tmp_path, mapper_form="full")
+    model = trainer.model.eval()
+    interaction = next(iter(test))[0]
+    seen: list[int] = []
+    model.network.mapper.hypernetworks[0].register_forward_hook(
+        lambda _, inputs, __: seen.append(len(inputs[0]))
+    )
+    with torch.no_grad():
+        whole = model.full_sort_predict(interaction)
+        model.settings = model.settings.model_copy(update={"adapt_chunk": 7})
+        in_chunks = model.full_sort_predict(interaction)
+    assert seen[0] == len(interaction) == 60
+    assert set(seen[1:]) == {7, 60 % 7} and sum(seen[1:]) == 60
+    torch.testing.assert_close(in_chunks, whole, atol=1e-5, rtol=1e-5)

@@ -19,10 +19,13 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_fofa.config.sources import properties_folder, read_yaml
-from recbole_fofa.settings import ForwardOFASettings, RunSettings
+from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 # Models of this package and the schema of their own settings.
-MODEL_SETTINGS: dict[str, type[BaseModel]] = {"ForwardOFA": ForwardOFASettings}
+MODEL_SETTINGS: dict[str, type[BaseModel]] = {
+    "ForwardOFA": ForwardOFASettings,
+    "DUET": DUETSettings,
+}
 
 # RecBole's code reads these through config["..."], though no YAML file or list of its names them.
 # A test scans RecBole's source and holds this set complete.

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from recbole.model.abstract_recommender import SequentialRecommender
-from torch import Tensor, nn
+from torch import Tensor
 
-from recbole_fofa.data.dataset import ADAPT_PREFIX
-from recbole_fofa.data.session_loader import NEGATIVES, TARGETS
-from recbole_fofa.errors import ConfigError
-from recbole_fofa.model.backbone import BACKBONES
-from recbole_fofa.model.controller import StructureController
-from recbole_fofa.model.losses import (
-    bayesian_personalized_ranking,
-    binary_cross_entropy,
-    cross_entropy,
-    pairwise_scores,
-    structure_term,
-)
-from recbole_fofa.model.mapper import StructureGuidedMapper
-from recbole_fofa.model.network import Adaptation, AdaptiveNetwork
+from recbole_fofa.model.losses import structure_term
+from recbole_fofa.model.network import Adaptation
 from recbole_fofa.model.structure import keep_probabilities
 from recbole_fofa.model.weights import dense_parameters
+from recbole_fofa.recommender.build import build_network
+from recbole_fofa.recommender.sequence_recommender import SequenceRecommender, own_settings
 from recbole_fofa.settings import ForwardOFASettings
 
 
-class ForwardOFA(SequentialRecommender):
+class ForwardOFA(SequenceRecommender):
     """Forward once for all (KDD 2025): structure and parameters for each user in one forward pass.
 
     One item table (Figure 3a), an :class:`AdaptiveNetwork` (Figure 3b to 3d), scores as dot
@@ -38,19 +27,22 @@ class ForwardOFA(SequentialRecommender):
     Args:
         config: RecBole's config; read once, into :class:`ForwardOFASettings`.
         dataset: The training split.
+
+    Attributes:
+        temperature: Of Gumbel-Softmax; the trainer's schedules set it, and the two below.
+        keep_all: Whether every block is kept that the budget allows (warm-up of the controller).
+        share_base: Whether all users share the base (warm-up of the mapper).
     """
 
+    settings: ForwardOFASettings
+
     def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
-        self.settings = settings = ForwardOFASettings(
-            **{name: config[name] for name in ForwardOFASettings.model_fields if name in config}
-        )
+        settings = own_settings(ForwardOFASettings, config)
+        super().__init__(config, dataset, settings)
         self.temperature = settings.temperature_start
         self.keep_all = False
         self.share_base = False
         self.other_parameter_name = ["temperature", "keep_all", "share_base"]
-        self.item_embedding = nn.Embedding(self.n_items, settings.hidden_size, padding_idx=0)
-        nn.init.normal_(self.item_embedding.weight, std=settings.initializer_range)
         self.network = build_network(settings, self.max_seq_length)
 
     def adapt(self, behaviour: Tensor, lengths: Tensor, budget: Tensor | None = None) -> Adaptation:
@@ -84,37 +76,15 @@ class ForwardOFA(SequentialRecommender):
         last: Tensor = self.gather_indexes(hidden, item_seq_len - 1)
         return last
 
-    def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Next-item loss and, with a controller, the weighted structure term."""
+    def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Adapt, then encode; with a controller, the weighted structure term too."""
         adaptation = self.adapt(*self._behaviour(interaction))
-        if TARGETS in interaction:
-            hidden = self.encode(interaction[self.ITEM_SEQ], adaptation)
-            asked = interaction[TARGETS] > 0
-            hidden, targets = hidden[asked], interaction[TARGETS][asked]
-            negatives = interaction[NEGATIVES][asked] if NEGATIVES in interaction else None
-        else:
-            item_seq, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-            hidden, targets = (
-                self.forward(item_seq, lengths, adaptation),
-                interaction[self.POS_ITEM_ID],
-            )
-            negatives = interaction[self.NEG_ITEM_ID] if self.NEG_ITEM_ID in interaction else None
-        losses: tuple[Tensor, ...] = (self._next_item_loss(hidden, targets, negatives),)
-        chosen = adaptation.logits is not None and not self.keep_all
-        if chosen and self.settings.structure_weight > 0:
-            term = structure_term(adaptation.logits, self.settings.target_keep_rate)
-            losses += (self.settings.structure_weight * term,)
-        return losses
-
-    def predict(self, interaction: Any) -> Tensor:
-        """Score of each row's own item, ``[B]``."""
-        return pairwise_scores(
-            self._user_vectors(interaction), interaction[self.ITEM_ID], self.item_embedding.weight
-        )
-
-    def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of all items, ``[B, N]``."""
-        return self._user_vectors(interaction) @ self.item_embedding.weight.T
+        hidden = self.encode(interaction[self.ITEM_SEQ], adaptation)
+        weight = self.settings.structure_weight
+        if adaptation.logits is None or self.keep_all or weight == 0:
+            return hidden, ()
+        term = structure_term(adaptation.logits, self.settings.target_keep_rate)
+        return hidden, (weight * term,)
 
     def structures(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Structure ``[B, L]`` and soft keep probabilities ``[B, L]`` of a batch's users."""
@@ -135,17 +105,13 @@ class ForwardOFA(SequentialRecommender):
                     yield f"generated tensor {block.name}.{name}"
 
     def _user_vectors(self, interaction: Any) -> Tensor:
-        adaptation = self.adapt(*self._behaviour(interaction))
-        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], adaptation)
-
-    def _behaviour(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """What adaptation reads; the input itself where a batch brings nothing longer."""
-        if ADAPT_PREFIX + self.ITEM_SEQ in interaction:
-            return (
-                interaction[ADAPT_PREFIX + self.ITEM_SEQ],
-                interaction[ADAPT_PREFIX + self.ITEM_SEQ_LEN],
-            )
-        return interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        """In chunks of ``adapt_chunk`` users, which bounds the memory of what is generated."""
+        chunk = self.settings.adapt_chunk or len(interaction)
+        parts = [
+            super(ForwardOFA, self)._user_vectors(interaction[start : start + chunk])
+            for start in range(0, len(interaction), chunk)
+        ]
+        return torch.cat(parts)
 
     def _default_budget(self, n_users: int) -> Tensor:
         """In float64, in which shares of whole MACs are told apart.
@@ -160,53 +126,3 @@ class ForwardOFA(SequentialRecommender):
         macs = torch.tensor(sorted(self.network.block_macs), dtype=torch.float64, device=device)
         shares = macs.cumsum(0) / macs.sum()
         return shares[torch.randint(len(shares), (n_users,), device=device)]
-
-    def _next_item_loss(self, hidden: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
-        table = self.item_embedding.weight
-        if self.settings.loss_type == "CE":
-            return cross_entropy(hidden, targets, table)
-        if negatives is None:
-            raise ConfigError(
-                f"loss_type {self.settings.loss_type} needs sampled negatives, but the batch has "
-                "none: leave train_neg_sample_args out, or set loss_type: CE"
-            )
-        positive = pairwise_scores(hidden, targets, table)
-        negative = pairwise_scores(hidden, negatives, table)
-        if self.settings.loss_type == "BPR":
-            return bayesian_personalized_ranking(positive, negative)
-        return binary_cross_entropy(positive, negative)
-
-
-def build_network(settings: ForwardOFASettings, max_length: int) -> AdaptiveNetwork:
-    """The network that the settings describe; every ablation is one of them."""
-    sizes: Mapping[str, Any] = settings.model_dump()
-    kind = BACKBONES[settings.backbone]
-    backbone = kind(max_length=max_length, **{name: sizes[name] for name in kind.setting_names})
-    controller = mapper = None
-    if settings.use_controller:
-        controller = StructureController(
-            hidden_size=settings.hidden_size,
-            n_layers=settings.n_layers,
-            horizon=settings.adapt_seq_length,
-            keep_bias=settings.keep_bias,
-            budget_aware=settings.budget_aware,
-            initializer_range=settings.initializer_range,
-        )
-    if settings.use_mapper:
-        mapper = StructureGuidedMapper(
-            backbone.blocks,
-            hidden_size=settings.hidden_size,
-            horizon=settings.adapt_seq_length,
-            parallel=settings.parallel_mappers,
-            form=settings.mapper_form,
-            rank=settings.mapper_rank,
-            scale=settings.mapper_scale,
-            initializer_range=settings.initializer_range,
-        )
-    return AdaptiveNetwork(
-        backbone,
-        controller,
-        mapper,
-        structure_guided=settings.structure_guided,
-        initializer_range=settings.initializer_range,
-    )

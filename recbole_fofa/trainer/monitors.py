@@ -30,10 +30,12 @@ class StructureMonitor(Hook):
         self._trained = _Seen()
         self._evaluated = _Seen()
         self._is_warned = False
+        self._watched: Any = None
 
     def on_train_start(self, trainer: FofaTrainer) -> None:
         """Watch the network."""
-        trainer.model.network.register_forward_pre_hook(self._see)
+        if self._watched is None:
+            self._watched = trainer.model.network.register_forward_pre_hook(self._see)
 
     def on_epoch_start(self, trainer: FofaTrainer, epoch: int) -> None:
         """Start counting anew."""

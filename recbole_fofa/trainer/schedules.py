@@ -31,8 +31,8 @@ class LearningRateSchedule(Hook):
         """Set the rates of the optimizer."""
         settings = trainer.model.settings
         rates = {
-            "controller": settings.controller_learning_rate,
-            "mapper": settings.mapper_learning_rate,
+            part: getattr(settings, f"{part}_learning_rate", None)
+            for part in ("controller", "mapper")
         }
         for group in trainer.optimizer.param_groups:
             rate = rates.get(group["part"]) or trainer.learning_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from recbole_fofa.trainer.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
+from recbole_fofa.trainer.divergence import first_culprit
 from recbole_fofa.trainer.hooks import Hook, Step, load_hooks
 from recbole_fofa.trainer.progress import EpochProgress
 from recbole_fofa.trainer.record import EpochRecord
@@ -87,7 +89,6 @@ class FofaTrainer(Trainer):
             self._record = EpochRecord(self._beside_best(".epochs.jsonl"))
         for hook in self.hooks:
             hook.on_train_start(self)
-        self.optimizer.register_step_post_hook(self._after_step)
 
         def after_validation(epoch: int, score: float) -> None:
             if saved:
@@ -95,9 +96,13 @@ class FofaTrainer(Trainer):
             if callback_fn is not None:
                 callback_fn(epoch, score)
 
-        return super().fit(
-            train_data, valid_data, verbose, saved, show_progress, callback_fn=after_validation
-        )
+        after_steps = self.optimizer.register_step_post_hook(self._after_step)
+        try:
+            return super().fit(
+                train_data, valid_data, verbose, saved, show_progress, callback_fn=after_validation
+            )
+        finally:
+            after_steps.remove()
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Continue from a checkpoint: weights, optimizer, best score and all generators.
@@ -172,10 +177,11 @@ class FofaTrainer(Trainer):
             losses = super()._train_epoch(progress, epoch_idx, loss_func=step, show_progress=False)
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._diverged("the last step's update is not finite")
-        self._numbers = {}
+        self._numbers = self._named_losses(losses)
         for hook in self.hooks:
             self._numbers |= hook.on_epoch_end(self, epoch_idx)
-        self._publish("train", {**self._loss_parts(losses), **self._numbers})
+        total = sum(losses) if isinstance(losses, tuple) else losses
+        self._publish("train", {"loss": total}, self._numbers)
         return losses
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> Any:
@@ -188,7 +194,7 @@ class FofaTrainer(Trainer):
             self.logger.info(
                 set_color(f"epoch {self._epoch} structures", "green") + f" [{self._words(found)}]"
             )
-        self._publish("valid", {**result, **found}, found)
+        self._publish("valid", result, found)
         return score, result
 
     def _after_step(self, *_: Any) -> None:
@@ -200,21 +206,26 @@ class FofaTrainer(Trainer):
         """Hooks of this kind of model; those of the user come after them."""
         return []
 
-    def _loss_parts(self, losses: Any) -> dict[str, float]:
-        """An epoch's losses by name, as sums over its steps."""
-        parts = losses if isinstance(losses, tuple) else (losses,)
-        return {"loss": sum(parts)}
+    def _generate_train_loss_output(
+        self, epoch_idx: int, s_time: float, e_time: float, losses: Any
+    ) -> str:
+        """RecBole's line, then what else is known by name."""
+        line: str = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
+        return f"{line[:-1]}, {self._words(self._numbers)}]" if self._numbers else line
+
+    def _named_losses(self, losses: Any) -> dict[str, float]:
+        """Parts of an epoch's loss by name, as sums over its steps."""
+        return {}
 
     def _publish(
-        self, phase: str, numbers: dict[str, float], new: dict[str, float] | None = None
+        self, phase: str, known: Mapping[str, float], numbers: Mapping[str, float]
     ) -> None:
-        """To the record; what RecBole does not know of, also to TensorBoard and wandb."""
-        self._record.write(self._epoch, phase, numbers)
-        new = self._numbers if new is None else new
-        for name, value in new.items():
+        """All to the record; what RecBole does not know of, also to TensorBoard and wandb."""
+        self._record.write(self._epoch, phase, {**known, **numbers})
+        for name, value in numbers.items():
             self.tensorboard.add_scalar(f"{phase}/{name}", value, self._epoch)
-        if new:
-            self.wandblogger.log_metrics({"epoch": self._epoch, **new}, head=phase)
+        if numbers:
+            self.wandblogger.log_metrics({"epoch": self._epoch, **numbers}, head=phase)
 
     def _words(self, numbers: dict[str, float]) -> str:
         decimals = self.config["loss_decimal_place"] or 4
@@ -232,26 +243,12 @@ class FofaTrainer(Trainer):
         raise self._diverged(f"loss is {loss.item()}")
 
     def _diverged(self, what: str) -> TrainingDivergedError:
+        culprit = first_culprit(self.model, self._batch)
         return TrainingDivergedError(
-            f"{what} in epoch {self._epoch}, step {self._step}: {self._culprit()}. "
+            f"{what} in epoch {self._epoch}, step {self._step}: {culprit}. "
             f"The last good checkpoint stays. Lower learning_rate ({self.learning_rate}), or set "
             "clip_grad_norm: {max_norm: 5}"
         )
-
-    def _culprit(self) -> str:
-        """The first part that is not finite, and the norm of all parameters."""
-        norms = [p.detach().double().norm() for p in self.model.parameters()]
-        total = torch.stack(norms).norm().item()
-        parts: Any = (
-            f"parameter {name}"
-            for name, parameter in self.model.named_parameters()
-            if not bool(parameter.isfinite().all())
-        )
-        if hasattr(self.model, "non_finite_parts"):
-            with torch.no_grad():
-                parts = list(self.model.non_finite_parts(self._batch))
-        first = next(iter(parts), "all parameters are finite")
-        return f"{first}, norm of the parameters {total:.4g}"
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)

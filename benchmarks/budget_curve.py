@@ -1,0 +1,105 @@
+"""Accuracy against compute: one trained model at several budgets, and a static network per depth.
+
+One budget-aware ForwardOFA is trained per seed and its checkpoint is evaluated at each share of
+the blocks' MACs; beside it stand static networks of 1 .. ``n_layers`` blocks, each trained alone
+with the same settings. Full ranking, leave-one-out, the epoch with the best validation score.
+
+    python benchmarks/budget_curve.py --seeds 1 2 3 --n_layers 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from typing import Any
+
+import torch
+from record import append_line, provenance
+
+from recbole_fofa.evaluator.structures import summarize_structures
+from recbole_fofa.quick_start import build_model, checked_config, prepare_data
+from recbole_fofa.registry import get_trainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--n_layers", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for seed in arguments.seeds:
+        origin = provenance(arguments.threads)
+        lines = budgets(seed, arguments)
+        for depth in range(1, arguments.n_layers + 1):
+            lines += static(seed, depth, arguments)
+        for line in lines:
+            append_line("budget_curve", line | origin)
+            print(line["model"], seed, line["budget"], line["mean_macs"], line["ndcg@10"])
+
+
+def budgets(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """One model, trained once, at every share of 1 .. ``n_layers`` blocks."""
+    n_layers = arguments.n_layers
+    trainer, test = trained(
+        seed, arguments, n_layers=n_layers, budget_aware=True, use_controller=True
+    )
+    lines = []
+    for kept in range(1, n_layers + 1):
+        share = kept / n_layers
+        trainer.model.settings = trainer.model.settings.model_copy(update={"budget": share})
+        result = trainer.evaluate(test, load_best_model=False)
+        summary = summarize_structures(trainer.model, test)
+        macs = summary.mean_macs_share * sum(trainer.model.network.block_macs)
+        lines.append(line_of("ForwardOFA", seed, share, macs, result, summary.counts))
+    return lines
+
+
+def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """A network of some depth, trained alone."""
+    trainer, test = trained(seed, arguments, n_layers=depth, use_controller=False, use_mapper=False)
+    result = trainer.evaluate(test, load_best_model=False)
+    macs = sum(trainer.model.network.block_macs)
+    share = depth / arguments.n_layers
+    return [line_of(f"static, {depth} blocks", seed, share, macs, result, {"1" * depth: 943})]
+
+
+def trained(seed: int, arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
+    """A trainer whose model is that of the best epoch, and the test loader."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            "seed": seed,
+            "epochs": arguments.epochs,
+            "output_dir": folder,
+            "quiet": True,
+            "metric_decimal_place": 6,
+            "valid_metric": "NDCG@10",
+            **changes,
+        }
+        config = checked_config(config_dict=settings)
+        train, valid, test = prepare_data(config)
+        torch.manual_seed(seed)
+        trainer = get_trainer(config)(config, build_model(config, train))
+        trainer.fit(train, valid)
+        trainer.evaluate(valid)  # loads the best epoch
+    return trainer, test
+
+
+def line_of(
+    model: str, seed: int, budget: float, macs: float, result: dict[str, float], counts: Any
+) -> dict[str, Any]:
+    return {
+        "dataset": "ml-100k",
+        "model": model,
+        "protocol": "leave-one-out, full ranking, history not masked",
+        "seed": seed,
+        "budget": budget,
+        "mean_macs": round(macs),
+        **result,
+        "structures": counts,
+    }
+
+
+if __name__ == "__main__":
+    main()
