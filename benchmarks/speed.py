@@ -1,6 +1,7 @@
-"""Seconds per training epoch on ml-100k, side by side in one process.
+"""Seconds per training epoch on ml-100k, side by side.
 
-Four ways, in rounds in which each has its turn: RecBole's SASRec as its users run it (with the
+Four ways, each in a process of its own as when it is trained for real (what one leaves behind in
+the allocator slows the next), in rounds in which each has its turn while the others wait: RecBole's SASRec as its users run it (with the
 anomaly mode that RecBole leaves on), the same with that mode switched off, the static backbone in
 session training, and ForwardOFA in session training. Ours run whole epochs. All steps of the
 stock model cost the same (every row is padded to 50 items), so a few are timed and scaled to the
@@ -12,10 +13,12 @@ number of steps in an epoch.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,12 @@ from record import append_line, provenance
 from stock_recbole import stock_setting, stock_trainer
 
 STATIC = {"use_controller": False, "use_mapper": False}
+WAYS = (
+    "RecBole SASRec, as users run it",
+    "RecBole SASRec, anomaly mode off",
+    "static backbone, session training",
+    "ForwardOFA, session training",
+)
 
 
 class FirstSteps:
@@ -72,6 +81,18 @@ def ours(folder: Path, **changes: Any) -> tuple[Callable[[int], float], int]:
     return epoch, len(train_data)
 
 
+def worker(way: str, threads: int, stock_steps: int, turns: Connection) -> None:
+    """Get ready, then time an epoch whenever its number comes; ``None`` ends it."""
+    with stock_setting(threads) as folder:
+        if way.startswith("RecBole"):
+            epoch, steps = stock(folder, way.endswith("as users run it"), stock_steps)
+        else:
+            epoch, steps = ours(folder, **(STATIC if way.startswith("static") else {}))
+        turns.send(steps)
+        while (number := turns.recv()) is not None:
+            turns.send(epoch(number))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -79,27 +100,30 @@ def main() -> None:
     parser.add_argument("--stock_steps", type=int, default=4)
     arguments = parser.parse_args()
     origin = provenance(arguments.threads)
-    with stock_setting(arguments.threads) as folder:
-        ways = {
-            "RecBole SASRec, as users run it": stock(folder, True, arguments.stock_steps),
-            "RecBole SASRec, anomaly mode off": stock(folder, False, arguments.stock_steps),
-            "static backbone, session training": ours(folder, **STATIC),
-            "ForwardOFA, session training": ours(folder),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for round_number in range(arguments.rounds + 1):
-            for name, (epoch, _) in ways.items():
-                taken = epoch(round_number)
-                if round_number:  # the first one warms up
-                    seconds[name].append(taken)
+    spawn = multiprocessing.get_context("spawn")
+    turns, steps = {}, {}
+    for way in WAYS:
+        turns[way], theirs = spawn.Pipe()
+        words = (way, arguments.threads, arguments.stock_steps, theirs)
+        spawn.Process(target=worker, args=words, daemon=True).start()
+        steps[way] = turns[way].recv()
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for round_number in range(arguments.rounds + 1):
+        for way in WAYS:
+            turns[way].send(round_number)
+            taken = turns[way].recv()
+            if round_number:  # the first one warms up
+                seconds[way].append(taken)
+    for way in WAYS:
+        turns[way].send(None)
     static = statistics.median(seconds["static backbone, session training"])
-    for name, (_, steps) in ways.items():
+    for name in WAYS:
         middle = statistics.median(seconds[name])
         print(f"{name:<36} {middle:8.1f} s per epoch {middle / static:7.2f} x static")
         line = {
             "dataset": "ml-100k",
             "way": name,
-            "steps_per_epoch": steps,
+            "steps_per_epoch": steps[name],
             "seconds_per_epoch": round(middle, 3),
             "ratio_to_static": round(middle / static, 3),
             "rounds": [round(value, 3) for value in seconds[name]],
