@@ -1,11 +1,11 @@
 """Seconds per training epoch on ml-100k, side by side.
 
 Four ways, each in a process of its own as when it is trained for real (what one leaves behind in
-the allocator slows the next), in rounds in which each has its turn while the others wait: RecBole's SASRec as its users run it (with the
-anomaly mode that RecBole leaves on), the same with that mode switched off, the static backbone in
-session training, and ForwardOFA in session training. Ours run whole epochs. All steps of the
-stock model cost the same (every row is padded to 50 items), so a few are timed and scaled to the
-number of steps in an epoch.
+the allocator slows the next), in rounds in which each has its turn while the others wait: RecBole's
+SASRec as its users run it (with the anomaly mode that RecBole leaves on), the same with that mode
+switched off, the static backbone in session training, and ForwardOFA in session training. Ours run
+whole epochs. All steps of the stock model cost the same (every row is padded to 50 items), so a few
+are timed and scaled to the number of steps in an epoch.
 
     python benchmarks/speed.py --threads 1
 """
