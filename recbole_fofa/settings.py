@@ -172,7 +172,6 @@ class ForwardOFASettings(SequenceSettings):
     mapper_scale: PositiveFloat = Field(
         0.1, le=1.0, description="Initial size of the change relative to initializer_range."
     )
-
     adapt_chunk: PositiveInt | None = Field(
         None, description="Number of users to generate for at once in evaluation; unset: all."
     )
@@ -190,11 +189,11 @@ class ForwardOFASettings(SequenceSettings):
     mapper_warmup_epochs: NonNegativeInt = Field(
         0, description="First epochs with one base for all users and the mapper frozen."
     )
-    conflict_every: NonNegativeInt = Field(
-        0, description="Steps between two measurements of gradient conflict; 0: none."
-    )
     alternate_steps: bool = Field(
         False, description="Whether odd steps train the controller and even steps the rest."
+    )
+    conflict_every: NonNegativeInt = Field(
+        0, description="Steps between two measurements of gradient conflict; 0: none."
     )
 
     @model_validator(mode="after")
@@ -203,8 +202,10 @@ class ForwardOFASettings(SequenceSettings):
             raise ValueError("budget is set, but budget_aware is false: set budget_aware: true")
         if self.budget_aware and not self.use_controller:
             raise ValueError("budget_aware: true needs use_controller: true")
-        if self.alternate_steps and not self.use_controller:
-            raise ValueError("alternate_steps: true needs use_controller: true")
+        if not self.use_controller:
+            for name in ("alternate_steps", "conflict_every"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is about structures: set use_controller: true")
         if self.mapper_warmup_epochs and self.use_mapper and self.mapper_form == "full":
             raise ValueError(
                 "mapper_warmup_epochs needs a base that all users share, which mapper_form: full "

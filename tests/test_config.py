@@ -545,6 +545,16 @@ def test_heads_are_reported_once() -> None:
 def test_rules_of_several_settings() -> None:
     assert "set budget_aware: true" in one_fault("--budget=0.5")
     assert "temperature_end (2.0) must not exceed" in one_fault("--temperature_end=2")
+    for setting in ("--alternate_steps=true", "--conflict_every=5"):
+        assert "set use_controller: true" in one_fault(setting, "--use_controller=false")
+    warm_up = one_fault("--mapper_warmup_epochs=1", "--mapper_form=full")
+    assert "set mapper_form to residual or low_rank" in warm_up
+
+
+def test_heads_matter_where_there_is_attention_only() -> None:
+    for backbone in ("nextitnet", "gru4rec", "fmlprec"):
+        found = FofaConfig(arguments=[f"--backbone={backbone}", "--n_heads=3"])
+        assert found["backbone"] == backbone
 
 
 def test_faulty_settings_have_defaults_so_that_data_can_be_checked(tmp_path: Path) -> None:

@@ -211,6 +211,8 @@ def _common_faults(settings: Settings) -> Iterator[Fault]:
 
 def _head_faults(settings: Settings) -> Iterator[Fault]:
     width, heads = settings.get("hidden_size"), settings.get("n_heads")
+    if settings.get("backbone") not in (None, "sasrec"):
+        return
     if is_whole_number(width, 1) and is_whole_number(heads, 1) and width % heads:
         # The words of ForwardOFASettings, so that the two are reported once.
         yield Fault(
