@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, recbole_properties
 from recbole_fofa.config.sources import properties_folder, read_file
+from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 FILES = [
@@ -106,3 +107,12 @@ def _recbole_loader() -> Any:
     source = Config._build_yaml_loader(None)
     Loader.yaml_implicit_resolvers = {k: list(v) for k, v in source.yaml_implicit_resolvers.items()}
     return Loader
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_file_of_a_backbone_holds_settings_that_it_reads(backbone: str) -> None:
+    file = properties_folder() / "backbone" / f"{backbone}.yaml"
+    values = read_file(file)
+    assert values.pop("backbone") == backbone
+    assert set(values) <= set(BACKBONES[backbone].setting_names)
+    assert ForwardOFASettings(backbone=backbone, **values).backbone == backbone
