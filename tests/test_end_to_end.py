@@ -41,7 +41,7 @@ def test_default_command_on_ml_100k(tmp_path: Path) -> None:
     assert len(structures["counts"]) == structures["n_structures"]
     for line in (
         r"epoch 1 training \[time: .*train loss: .*next item: .*structure: .*keep rate: 0\.\d+, ",
-        r"epoch 1 structures \[structures: \d.*, entropy: .*, kept 1: ",
+        r"epoch 1 monitored \[structures: \d.*, entropy: .*, kept 1: ",
         r"epoch 1 evaluating \[time: .*valid_score: ",
         r"best valid : ",
         r"test result: .*'ndcg@10': ",

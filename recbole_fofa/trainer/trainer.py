@@ -192,7 +192,7 @@ class FofaTrainer(Trainer):
             found |= hook.on_evaluation_end(self, self._epoch, result)
         if found:
             self.logger.info(
-                set_color(f"epoch {self._epoch} structures", "green") + f" [{self._words(found)}]"
+                set_color(f"epoch {self._epoch} monitored", "green") + f" [{self._words(found)}]"
             )
         self._publish("valid", result, found)
         return score, result
