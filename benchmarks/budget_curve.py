@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from record import append_line, provenance
 
-from recbole_fofa.evaluator.structures import summarize_structures
+from recbole_fofa.evaluator.structures import shuffled_structures, summarize_structures
 from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 from recbole_fofa.registry import get_trainer
 
@@ -53,6 +53,10 @@ def budgets(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
         summary = summarize_structures(trainer.model, test)
         macs = summary.mean_macs_share * sum(trainer.model.network.block_macs)
         lines.append(line_of("ForwardOFA", seed, share, macs, result, summary.counts))
+        with shuffled_structures(trainer.model, seed):
+            shuffled = trainer.evaluate(test, load_best_model=False)
+        name = "ForwardOFA, structures shuffled over users"
+        lines.append(line_of(name, seed, share, macs, shuffled, summary.counts))
     return lines
 
 
