@@ -173,3 +173,15 @@ def test_adaptation_may_read_more_than_the_input(tmp_path: Path) -> None:
     row = next(iter(test))[0]
     assert row["item_id_list"].shape[1] == 8
     assert row[ADAPT_PREFIX + "item_id_list"].shape[1] == 10
+
+
+def test_uniform_negatives_are_uniform_over_all_other_items(tmp_path: Path) -> None:
+    config = checked_config(config_dict=cycle_settings(tmp_path, loss_type="BPR"))
+    train = prepare_data(config)[0]
+    targets = torch.full((20_000,), 7)
+    counts = train._sample_negatives(targets).bincount(minlength=train.dataset.item_num)
+    assert counts[0] == counts[7] == 0
+    others = counts[[i for i in range(1, len(counts)) if i != 7]].double()
+    expected = 20_000 / len(others)
+    # Six standard deviations; the item after the target used to be drawn twice as often.
+    assert ((others - expected).abs() < 6 * expected**0.5).all()

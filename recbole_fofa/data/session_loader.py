@@ -209,15 +209,16 @@ class SessionLoader:
         return self.histories.items[self._dataset.inter_feat[POSITION].numpy()]
 
     def _sample_negatives(self, targets: torch.Tensor) -> torch.Tensor:
-        """Any item but the target, as RecBole's RepeatableSampler draws for sequences.
+        """Any item but the target, one for each.
 
-        Popularity is that among the training targets: held-out items must not leak into it.
+        Popularity is that among the training targets: held-out items must not leak into it. Where
+        it draws the target itself, another item takes its place, each as likely as the next.
         """
-        n_items = self._dataset.item_num
-        if self.negatives == "popularity":
-            drawn = self._random.choice(self._training_targets, targets.shape)
-        else:
-            drawn = self._random.integers(1, n_items, targets.shape)
-        hit = drawn == targets.numpy()
-        drawn[hit] = drawn[hit] % (n_items - 1) + 1
-        return torch.from_numpy(drawn)
+        asked = targets.numpy()
+        last = self._dataset.item_num - 1
+        others = self._random.integers(1, max(last, 2), asked.shape)
+        others = np.minimum(others + (others >= asked), last)  # all but the target, evenly
+        if self.negatives != "popularity":
+            return torch.from_numpy(others)
+        drawn = self._random.choice(self._training_targets, asked.shape)
+        return torch.from_numpy(np.where(drawn == asked, others, drawn))
