@@ -49,24 +49,17 @@ def budgets(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for kept in range(1, n_layers + 1):
         share = kept / n_layers
         trainer.model.settings = trainer.model.settings.model_copy(update={"budget": share})
-        result = trainer.evaluate(test, load_best_model=False)
-        summary = summarize_structures(trainer.model, test)
-        macs = summary.mean_macs_share * sum(trainer.model.network.block_macs)
-        lines.append(line_of("ForwardOFA", seed, share, macs, result, summary.counts))
+        lines.append(measured("ForwardOFA", seed, share, trainer, test))
         with shuffled_structures(trainer.model, seed):
-            shuffled = trainer.evaluate(test, load_best_model=False)
-        name = "ForwardOFA, structures shuffled over users"
-        lines.append(line_of(name, seed, share, macs, shuffled, summary.counts))
+            name = "ForwardOFA, structures shuffled over users"
+            lines.append(measured(name, seed, share, trainer, test))
     return lines
 
 
 def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A network of some depth, trained alone."""
     trainer, test = trained(seed, arguments, n_layers=depth, use_controller=False, use_mapper=False)
-    result = trainer.evaluate(test, load_best_model=False)
-    macs = sum(trainer.model.network.block_macs)
-    share = depth / arguments.n_layers
-    return [line_of(f"static, {depth} blocks", seed, share, macs, result, {"1" * depth: 943})]
+    return [measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, test)]
 
 
 def trained(seed: int, arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
@@ -90,18 +83,18 @@ def trained(seed: int, arguments: argparse.Namespace, **changes: Any) -> tuple[A
     return trainer, test
 
 
-def line_of(
-    model: str, seed: int, budget: float, macs: float, result: dict[str, float], counts: Any
-) -> dict[str, Any]:
+def measured(name: str, seed: int, budget: float, trainer: Any, test: Any) -> dict[str, Any]:
+    """Test metrics, mean MACs and structures of the model as it is now."""
+    summary = summarize_structures(trainer.model, test)
     return {
         "dataset": "ml-100k",
-        "model": model,
+        "model": name,
         "protocol": "leave-one-out, full ranking, history not masked",
         "seed": seed,
         "budget": budget,
-        "mean_macs": round(macs),
-        **result,
-        "structures": counts,
+        "mean_macs": round(summary.mean_macs_share * sum(trainer.model.network.block_macs)),
+        **trainer.evaluate(test, load_best_model=False),
+        "structures": summary.counts,
     }
 
 

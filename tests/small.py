@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from recbole_fofa.model.network import AdaptiveNetwork
+from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 from recbole_fofa.recommender.build import build_network
+from recbole_fofa.registry import get_trainer
 from recbole_fofa.settings import ForwardOFASettings
 
 SIZES: dict[str, Any] = {
@@ -47,6 +49,16 @@ def write_cycle(folder: Path, n_users: int = 60, length: int = 12, n_items: int 
     path = folder / "cycle.inter"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
+
+
+def trainer_of(
+    tmp_path: Path, model: str | None = None, **changes: Any
+) -> tuple[Any, tuple[Any, Any, Any]]:
+    """A trainer on the ring with a new model, and its three loaders."""
+    config = checked_config(model, config_dict=cycle_settings(tmp_path, **changes))
+    loaders = prepare_data(config)
+    torch.manual_seed(3)
+    return get_trainer(config)(config, build_model(config, loaders[0])), loaders
 
 
 def cycle_settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:

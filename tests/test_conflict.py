@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small
 import torch
-from small import cycle_settings
 
-from recbole_fofa.quick_start import build_model, checked_config, prepare_data
-from recbole_fofa.registry import get_trainer
 from recbole_fofa.trainer.conflict import SMALLEST_GROUP, group_cosines, holders
 
 
 def trainer_of(tmp_path: Path, **changes: Any) -> tuple[Any, tuple[Any, ...]]:
     # Without dropout a group's gradient can be computed again.
-    settings = cycle_settings(tmp_path, hidden_dropout_prob=0.0, keep_bias=0.0, **changes)
-    config = checked_config(config_dict=settings)
-    loaders = prepare_data(config)
-    torch.manual_seed(4)
-    return get_trainer(config)(config, build_model(config, loaders[0])), loaders
+    return small.trainer_of(tmp_path, hidden_dropout_prob=0.0, keep_bias=0.0, **changes)
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from small import cycle_settings
+from small import cycle_settings, trainer_of
 
 from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.model.duet import GeneratedHead
-from recbole_fofa.quick_start import build_model, checked_config, prepare_data, run_recbole_fofa
-from recbole_fofa.registry import get_trainer
-
-
-def trainer_of(tmp_path: Path, **changes: Any) -> tuple[Any, tuple[Any, ...]]:
-    config = checked_config("DUET", config_dict=cycle_settings(tmp_path, **changes))
-    loaders = prepare_data(config)
-    return get_trainer(config)(config, build_model(config, loaders[0])), loaders
+from recbole_fofa.quick_start import run_recbole_fofa
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -40,7 +32,7 @@ def test_planted_rule_is_found(tmp_path: Path, backbone: str) -> None:
 def test_an_epoch_moves_all_parameters_but_a_frozen_generators(
     tmp_path: Path, frozen: bool
 ) -> None:
-    trainer, loaders = trainer_of(tmp_path, frozen_generator=frozen)
+    trainer, loaders = trainer_of(tmp_path, "DUET", frozen_generator=frozen)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer._train_epoch(loaders[0], 0)
     still = {n for n, p in trainer.model.named_parameters() if torch.equal(p, before[n])}

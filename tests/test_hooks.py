@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from small import cycle_settings
+from small import cycle_settings, trainer_of
 
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.quick_start import build_model, checked_config, prepare_data, run_recbole_fofa
-from recbole_fofa.registry import get_trainer
+from recbole_fofa.quick_start import checked_config, run_recbole_fofa
 from recbole_fofa.settings import ForwardOFASettings
 from recbole_fofa.trainer.hooks import Hook, Step
 from recbole_fofa.trainer.monitors import collapse_message, distribution, is_collapsed
@@ -50,12 +49,6 @@ class Witness(Hook):
 class Demanding(Hook):
     def __init__(self, something: int) -> None:
         pass
-
-
-def trainer_of(tmp_path: Path, **changes: Any) -> tuple[Any, tuple[Any, ...]]:
-    config = checked_config(config_dict=cycle_settings(tmp_path, **changes))
-    loaders = prepare_data(config)
-    return get_trainer(config)(config, build_model(config, loaders[0])), loaders
 
 
 def records(tmp_path: Path) -> list[dict[str, Any]]:
@@ -113,20 +106,11 @@ def test_warm_ups_freeze_and_release(tmp_path: Path) -> None:
     trainer, loaders = trainer_of(
         tmp_path, epochs=3, controller_warmup_epochs=2, mapper_warmup_epochs=1
     )
-    network = trainer.model.network
-    parts = {"controller": network.controller, "mapper": network.mapper, "base": network.base}
-
-    def snapshot() -> dict[str, torch.Tensor]:
-        return {
-            name: torch.cat([p.detach().flatten() for p in part.parameters()]).clone()
-            for name, part in parts.items()
-        }
-
     moved, structures = [], []
     for epoch in range(3):
-        before = snapshot()
+        before = values_of_parts(trainer)
         trainer._train_epoch(loaders[0], epoch)
-        moved.append({name for name, value in snapshot().items() if (value != before[name]).any()})
+        moved.append(moved_parts(before, values_of_parts(trainer)))
         trainer.model.eval()
         structures.append(trainer.model.structures(next(iter(loaders[2]))[0])[0])
     assert moved == [{"base"}, {"base", "mapper"}, {"base", "mapper", "controller"}]
@@ -169,20 +153,25 @@ class Moves(Hook):
     parts: ClassVar[list[set[str]]] = []
 
     def on_train_start(self, trainer: Any) -> None:
-        self.before = self._values(trainer)
+        self.before = values_of_parts(trainer)
 
     def on_step_end(self, trainer: Any, step: Step) -> None:
-        now = self._values(trainer)
-        Moves.parts.append({part for part, v in now.items() if (v != self.before[part]).any()})
+        now = values_of_parts(trainer)
+        Moves.parts.append(moved_parts(self.before, now))
         self.before = now
 
-    def _values(self, trainer: Any) -> dict[str, torch.Tensor]:
-        network = trainer.model.network
-        parts = {"controller": network.controller, "mapper": network.mapper, "base": network.base}
-        return {
-            name: torch.cat([p.detach().flatten() for p in part.parameters()]).clone()
-            for name, part in parts.items()
-        }
+
+def values_of_parts(trainer: Any) -> dict[str, torch.Tensor]:
+    network = trainer.model.network
+    parts = {"controller": network.controller, "mapper": network.mapper, "base": network.base}
+    return {
+        name: torch.cat([p.detach().flatten() for p in part.parameters()]).clone()
+        for name, part in parts.items()
+    }
+
+
+def moved_parts(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, value in now.items() if (value != before[name]).any()}
 
 
 def test_each_part_has_its_learning_rate(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from recbole.model.sequential_recommender.sasrec import SASRec
-from small import cycle_settings
+from small import cycle_settings, trainer_of
 
 from recbole_fofa.errors import CheckpointError, ConfigError, TrainingDivergedError
 from recbole_fofa.model.backbone import BACKBONES
@@ -28,14 +28,6 @@ from recbole_fofa.registry import get_model, get_trainer
 from recbole_fofa.trainer.checkpoint import load_checkpoint
 from recbole_fofa.trainer.forward_ofa import ForwardOFATrainer
 from recbole_fofa.trainer.progress import EpochProgress
-
-
-def trainer_of(tmp_path: Path, **changes: Any) -> tuple[Any, tuple[Any, Any, Any]]:
-    config = checked_config(config_dict=cycle_settings(tmp_path, **changes))
-    loaders = prepare_data(config)
-    torch.manual_seed(3)
-    model = config.model_class(config, loaders[0]._dataset)
-    return get_trainer(config)(config, model), loaders
 
 
 def only_checkpoint(tmp_path: Path, ending: str = "[0-9].pth") -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from recbole_fofa.data.dataset import POSITION
+from recbole_fofa.model.structure import count_structures
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def summarize_structures(model: Any, eval_data: Iterable[Any]) -> StructureSumma
     latest = _latest_rows(torch.cat(users).numpy(), torch.cat(places).numpy())
     kept = torch.cat(hard)[latest] > 0
     macs = torch.tensor(model.network.block_macs, dtype=torch.float64)
-    counts = Counter("".join("01"[bit] for bit in row) for row in kept.int().tolist())
+    counts = count_structures(kept)
     return StructureSummary(
         n_users=len(kept),
         keep_rate=kept.double().mean(0).tolist(),
@@ -84,7 +84,7 @@ def summarize_structures(model: Any, eval_data: Iterable[Any]) -> StructureSumma
         all_kept=kept.all(1).double().mean().item(),
         all_dropped=(~kept.any(1)).double().mean().item(),
         mean_macs_share=((kept.double() @ macs) / macs.sum()).mean().item(),
-        counts=dict(counts.most_common()),
+        counts=counts,
     )
 
 

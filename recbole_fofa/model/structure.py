@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -79,6 +80,12 @@ def sample_structure(
     soft = (noisy / temperature).softmax(-1)[..., KEEP]
     # soft - soft is exactly 0, so that a dropped block adds exactly nothing.
     return hard + (soft - soft.detach())
+
+
+def count_structures(structure: Tensor) -> dict[str, int]:
+    """Users of each structure of ``[n, L]`` by its code, such as ``"101"``; most common first."""
+    codes = ("".join("01"[bit] for bit in row) for row in (structure > 0).int().tolist())
+    return dict(Counter(codes).most_common())
 
 
 def _all_subsets(like: Tensor) -> Tensor:

@@ -103,12 +103,8 @@ def group_cosines(model: Any, interaction: Interaction) -> tuple[Cosines, Cosine
         found = torch.autograd.grad(
             loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        sizes = [len(part) for _, part in held]
-        parts, start = [], 0
-        for size in sizes:
-            parts.append(torch.cat([g.flatten() for g in found[start : start + size]]))
-            start += size
-        return parts
+        rest = iter(found)
+        return [torch.cat([next(rest).flatten() for _ in part]) for _, part in held]
 
     groups, halves = [], []
     _, group_of = (adaptation.structure.detach() > 0).unique(dim=0, return_inverse=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_fofa.model.network import Adaptation
-from recbole_fofa.model.structure import keep_probabilities
+from recbole_fofa.model.structure import count_structures, keep_probabilities
 from recbole_fofa.trainer.hooks import Hook, Numbers
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class StructureMonitor(Hook):
 
     def on_epoch_end(self, trainer: FofaTrainer, epoch: int) -> Numbers:
         """Mean keep probability over all blocks, and of each."""
-        return keep_rates(*self._trained.stacked()) if self._trained else {}
+        return keep_rates(self._trained.stacked()[1]) if self._trained else {}
 
     def on_evaluation_end(
         self, trainer: FofaTrainer, epoch: int, result: Mapping[str, float]
@@ -90,7 +90,7 @@ class _Seen:
         return torch.cat(self.structures).cpu(), torch.cat(self.soft).double().cpu()
 
 
-def keep_rates(structure: Tensor, soft: Tensor) -> dict[str, float]:
+def keep_rates(soft: Tensor) -> dict[str, float]:
     """Mean keep probability, and that of each block, from ``[n, L]``."""
     rates = soft.mean(0).tolist()
     blocks = {f"keep rate {index}": rate for index, rate in enumerate(rates)}
@@ -105,8 +105,8 @@ def distribution(structure: Tensor, soft: Tensor) -> dict[str, float]:
         the gap, the mean distance of a keep probability from the decision that was taken; the
         share of users who keep each block.
     """
-    _, counts = structure.unique(dim=0, return_counts=True)
-    shares = counts.double() / counts.sum()
+    counts = count_structures(structure)
+    shares = torch.tensor(list(counts.values()), dtype=torch.float64) / len(structure)
     kept = structure > 0
     rates = kept.double().mean(0).tolist()
     return {
@@ -121,17 +121,15 @@ def distribution(structure: Tensor, soft: Tensor) -> dict[str, float]:
 
 def is_collapsed(structure: Tensor) -> bool:
     """Whether nearly all of several users have one structure, ``[n, L]``."""
-    _, counts = structure.unique(dim=0, return_counts=True)
-    return len(structure) > 1 and bool(counts.max() >= COLLAPSED * counts.sum())
+    most = max(count_structures(structure).values())
+    return len(structure) > 1 and most >= COLLAPSED * len(structure)
 
 
 def collapse_message(
     structure: Tensor, soft: Tensor, settings: ForwardOFASettings, epoch: int
 ) -> str:
     """Say that the gates have collapsed, and which setting to change."""
-    codes, counts = structure.unique(dim=0, return_counts=True)
-    most = int(counts.argmax())
-    pattern = "".join("01"[int(bit)] for bit in codes[most] > 0)
+    pattern, n_users = next(iter(count_structures(structure).items()))
     mean, target, weight = soft.mean().item(), settings.target_keep_rate, settings.structure_weight
     if abs(mean - target) < 0.1 and weight > 0:
         advice = (
@@ -145,7 +143,7 @@ def collapse_message(
             f"({settings.controller_warmup_epochs}) or keep_bias ({settings.keep_bias})"
         )
     return (
-        f"structure collapse in epoch {epoch}: {int(counts[most])} of {len(structure)} users get "
+        f"structure collapse in epoch {epoch}: {n_users} of {len(structure)} users get "
         f"the structure {pattern}, so the controller chooses for nobody. Mean keep probability "
         f"{mean:.3f}, target_keep_rate {target}; {advice}"
     )

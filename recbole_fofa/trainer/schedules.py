@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recbole_fofa.trainer.hooks import Hook, Step
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from recbole_fofa.trainer.trainer import FofaTrainer
 
 
@@ -52,8 +49,12 @@ class WarmUp(Hook):
         model, settings = trainer.model, trainer.model.settings
         model.keep_all = epoch < settings.controller_warmup_epochs
         model.share_base = epoch < settings.mapper_warmup_epochs
-        _train(_parameters(model.network.controller), not model.keep_all)
-        _train(_parameters(model.network.mapper), not model.share_base)
+        for part, is_frozen in (
+            (model.network.controller, model.keep_all),
+            (model.network.mapper, model.share_base),
+        ):
+            if part is not None:
+                part.requires_grad_(not is_frozen)
 
 
 class AlternatingSteps(Hook):
@@ -74,15 +75,5 @@ class AlternatingSteps(Hook):
         model = trainer.model
         if model.keep_all or model.share_base:
             return
-        own = {id(parameter) for parameter in _parameters(model.network.controller)}
-        for parameter in model.parameters():
-            parameter.requires_grad_((id(parameter) in own) == controller)
-
-
-def _parameters(part: nn.Module | None) -> Iterable[Any]:
-    return part.parameters() if part is not None else ()
-
-
-def _train(parameters: Iterable[Any], wanted: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(wanted)
+        model.requires_grad_(not controller)
+        model.network.controller.requires_grad_(controller)
