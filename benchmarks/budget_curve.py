@@ -14,7 +14,7 @@ import tempfile
 from typing import Any
 
 import torch
-from record import append_line, provenance
+from record import PROTOCOL, append_line, provenance
 
 from recbole_fofa.evaluator.structures import shuffled_structures, summarize_structures
 from recbole_fofa.quick_start import build_model, checked_config, prepare_data
@@ -89,7 +89,7 @@ def measured(name: str, seed: int, budget: float, trainer: Any, test: Any) -> di
     return {
         "dataset": "ml-100k",
         "model": name,
-        "protocol": "leave-one-out, full ranking, history not masked",
+        "protocol": PROTOCOL,
         "seed": seed,
         "budget": budget,
         "mean_macs": round(summary.mean_macs_share * sum(trainer.model.network.block_macs)),

@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from record import append_line, provenance
+from record import append_line, finished_run, provenance
 
-ROOT = Path(__file__).resolve().parents[1]
+PAIRS = {"different": "different structures", "same": "one structure"}
 WAYS = {
     "shared weights": ["--use_mapper=false"],
     "shared hypernetwork": ["--mapper_form=full", "--parallel_mappers=false"],
@@ -58,35 +54,29 @@ def measure(way: str, seed: int, arguments: argparse.Namespace) -> list[dict[str
         "--conflict_every=10",
         *WAYS[way],
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        extra = ["--quiet", f"--output_dir={folder}"]
-        subprocess.run([sys.executable, ROOT / "run_recbole_fofa.py", *words, *extra], check=True)
-        (record,) = (Path(folder) / "saved").glob("*.epochs.jsonl")
+    with finished_run(words) as folder:
+        (record,) = (folder / "saved").glob("*.epochs.jsonl")
         epochs = [json.loads(text) for text in record.read_text(encoding="utf-8").splitlines()]
-    lines = []
-    for numbers in (line for line in epochs if line["phase"] == "train"):
-        for holder in ("base", "mapper"):
-            for pairs in ("different", "same"):
-                if f"{holder} cosine {pairs}" in numbers:
-                    lines.append(
-                        {
-                            "dataset": "ml-100k",
-                            "way": way,
-                            "seed": seed,
-                            "epoch": numbers["epoch"],
-                            "holder": holder,
-                            "pairs": f"{pairs} structures"
-                            if pairs == "different"
-                            else "one structure",
-                            "n_pairs": int(numbers[f"{holder} pairs {pairs}"]),
-                            "mean_cosine": numbers[f"{holder} cosine {pairs}"],
-                            "negative_share": numbers[f"{holder} negative {pairs}"],
-                            "keep_rate": numbers["keep rate"],
-                            "run": " ".join(["python", "run_recbole_fofa.py", *words]),
-                        }
-                        | origin
-                    )
-    return lines
+    return [
+        {
+            "dataset": "ml-100k",
+            "way": way,
+            "seed": seed,
+            "epoch": numbers["epoch"],
+            "holder": holder,
+            "pairs": meaning,
+            "n_pairs": int(numbers[f"{holder} pairs {pairs}"]),
+            "mean_cosine": numbers[f"{holder} cosine {pairs}"],
+            "negative_share": numbers[f"{holder} negative {pairs}"],
+            "keep_rate": numbers["keep rate"],
+            "run": " ".join(["python", "run_recbole_fofa.py", *words]),
+        }
+        | origin
+        for numbers in epochs
+        for holder in ("base", "mapper")
+        for pairs, meaning in PAIRS.items()
+        if f"{holder} cosine {pairs}" in numbers
+    ]
 
 
 if __name__ == "__main__":

@@ -11,16 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from statistics import mean, stdev
 
-from record import append_line, provenance
+from record import PROTOCOL, append_line, finished_run, provenance
 
-ROOT = Path(__file__).resolve().parent.parent
 WAYS: dict[str, list[str]] = {
     "ForwardOFA": [],
     "static backbone": ["--use_controller=false", "--use_mapper=false"],
@@ -43,17 +38,15 @@ def run(way: str, seed: int, threads: int) -> float:
     """One run in a process of its own; returns the test NDCG@10."""
     origin = provenance(threads)
     words = ["--dataset", "ml-100k", f"--seed={seed}", f"--torch_threads={threads}", *WAYS[way]]
-    with tempfile.TemporaryDirectory() as folder:
-        extra = ["--metric_decimal_place=6", "--quiet", f"--output_dir={folder}"]
-        started = time.perf_counter()
-        subprocess.run([sys.executable, ROOT / "run_recbole_fofa.py", *words, *extra], check=True)
+    started = time.perf_counter()
+    with finished_run([*words, "--metric_decimal_place=6"]) as folder:
         seconds = time.perf_counter() - started
-        result = json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     structures = result["structures"]
     line = {
         "dataset": "ml-100k",
         "model": way,
-        "protocol": "leave-one-out, full ranking, history not masked",
+        "protocol": PROTOCOL,
         "seed": seed,
         "valid_ndcg@10": result["best_valid_result"]["ndcg@10"],
         **{f"test_{name}": value for name, value in result["test_result"].items()},

@@ -8,10 +8,14 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+PROTOCOL = "leave-one-out, full ranking, history not masked"
 
 
 def provenance(threads: int) -> dict[str, Any]:
@@ -31,6 +35,15 @@ def provenance(threads: int) -> dict[str, Any]:
         "hardware": f"CPU {_cpu_name()}, {platform.machine()}",
         "threads": threads,
     }
+
+
+@contextmanager
+def finished_run(words: Sequence[str]) -> Iterator[Path]:
+    """Folder of what the project's own command wrote, run to its end in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, RESULTS.parent.parent / "run_recbole_fofa.py", *words]
+        subprocess.run([*command, "--quiet", f"--output_dir={folder}"], check=True)
+        yield Path(folder)
 
 
 def append_line(name: str, line: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from record import append_line, provenance
+from record import PROTOCOL, append_line, provenance
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -153,7 +153,7 @@ def train_and_test(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
     return {
         "dataset": "ml-100k",
         "model": f"RecBole {arguments.model}",
-        "protocol": "leave-one-out, full ranking, history not masked",
+        "protocol": PROTOCOL,
         "seed": arguments.seed,
         "anomaly_mode": arguments.anomaly_mode,
         "valid_ndcg@10": float(valid_score),

@@ -70,12 +70,6 @@ class ForwardOFA(SequenceRecommender):
         hidden: Tensor = self.network(self.item_embedding(item_seq), adaptation)
         return hidden
 
-    def forward(self, item_seq: Tensor, item_seq_len: Tensor, adaptation: Adaptation) -> Tensor:
-        """State after each user's last item: ids ``[B, T]`` and lengths ``[B]`` to ``[B, D]``."""
-        hidden = self.encode(item_seq, adaptation)
-        last: Tensor = self.gather_indexes(hidden, item_seq_len - 1)
-        return last
-
     def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Adapt, then encode; with a controller, the weighted structure term too."""
         adaptation = self.adapt(*self._behaviour(interaction))
