@@ -61,6 +61,18 @@ def trainer_of(
     return get_trainer(config)(config, build_model(config, loaders[0])), loaders
 
 
+def planted_settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    """Long enough to find the ring's rule."""
+    long_and_dry = {
+        "epochs": 60,
+        "learning_rate": 0.01,
+        "hidden_dropout_prob": 0.0,
+        "attn_dropout_prob": 0.0,
+        "stopping_step": 60,
+    }
+    return cycle_settings(tmp_path, **long_and_dry, **changes)
+
+
 def cycle_settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     """Settings of a run of seconds on the ring."""
     dataset = tmp_path / "data" / "cycle" / "cycle.inter"

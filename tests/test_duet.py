@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import cycle_settings, trainer_of
+from small import planted_settings, trainer_of
 
 from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.model.duet import GeneratedHead
@@ -15,15 +15,7 @@ from recbole_fofa.quick_start import run_recbole_fofa
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_planted_rule_is_found(tmp_path: Path, backbone: str) -> None:
-    settings = cycle_settings(
-        tmp_path,
-        backbone=backbone,
-        epochs=60,
-        learning_rate=0.01,
-        learning_rate_decay=0.96,
-        hidden_dropout_prob=0.0,
-        stopping_step=60,
-    )
+    settings = planted_settings(tmp_path, backbone=backbone, learning_rate_decay=0.96)
     result = run_recbole_fofa("DUET", config_dict=settings)
     assert result["test_result"]["ndcg@10"] > 0.95
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from recbole.model.sequential_recommender.sasrec import SASRec
-from small import cycle_settings, trainer_of
+from small import cycle_settings, planted_settings, trainer_of
 
 from recbole_fofa.errors import CheckpointError, ConfigError, TrainingDivergedError
 from recbole_fofa.model.backbone import BACKBONES
@@ -37,17 +37,7 @@ def only_checkpoint(tmp_path: Path, ending: str = "[0-9].pth") -> Path:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_planted_rule_is_found(tmp_path: Path, backbone: str) -> None:
-    settings = cycle_settings(
-        tmp_path,
-        backbone=backbone,
-        epochs=60,
-        learning_rate=0.01,
-        hidden_dropout_prob=0.0,
-        attn_dropout_prob=0.0,
-        stopping_step=60,
-        topk=[10],
-    )
-    result = run_recbole_fofa(config_dict=settings)
+    result = run_recbole_fofa(config_dict=planted_settings(tmp_path, backbone=backbone))
     assert result["test_result"]["ndcg@10"] > 0.95
     written = json.loads((tmp_path / "out" / "result.json").read_text())
     assert written["test_result"] == result["test_result"]
