@@ -33,7 +33,7 @@ WAYS: dict[str, list[str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["ForwardOFA", "static backbone"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS)[:2], metavar="WAY")
     parser.add_argument("--torch_threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     for way in arguments.ways:
