@@ -29,5 +29,9 @@ class CheckpointError(FofaError):
     """A checkpoint that cannot be read, or that belongs to another model."""
 
 
+class PayloadError(FofaError, ValueError):
+    """A file or message between cloud and device that is damaged, foreign or over a limit."""
+
+
 class TrainingDivergedError(FofaError, ArithmeticError):
     """A loss, gradient or parameter that is no longer finite."""

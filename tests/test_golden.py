@@ -75,7 +75,7 @@ def test_gradient_of_a_sample_is_that_of_the_softmax() -> None:
     """One block, one user: d keep / d logit = p (1 - p) / temperature, at the noisy logits."""
     logits = torch.tensor([[[0.2, 0.5]]], requires_grad=True)
     torch.manual_seed(4)
-    sample_structure(logits, 0.5, [1]).sum().backward()
+    sample_structure(logits, 0.5).sum().backward()
     torch.manual_seed(4)
     noise = -torch.empty(1, 1, 2).exponential_().log()
     p = ((logits.detach() + noise) / 0.5).softmax(-1)[0, 0, 1]

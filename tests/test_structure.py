@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_fofa.model.losses import structure_term
-from recbole_fofa.model.structure import KEEP, keep_margins, sample_structure, select_structure
+from recbole_fofa.model.structure import (
+    KEEP,
+    all_structures,
+    keep_margins,
+    sample_structure,
+    select_structure,
+    within_budget,
+)
 
 margin_lists = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=6)
 
@@ -20,7 +27,8 @@ def test_budgeted_selection_equals_brute_force(
     margins: list[float], share: float, data: st.DataObject
 ) -> None:
     macs = data.draw(st.lists(st.integers(1, 50), min_size=len(margins), max_size=len(margins)))
-    chosen = select_structure(torch.tensor([margins]), macs, torch.tensor([share]))[0]
+    allowed = within_budget(macs, torch.tensor([share]))
+    chosen = select_structure(torch.tensor([margins]), allowed)[0]
     limit = float(torch.tensor(share)) * sum(macs)
     cost = sum(m for m, keep in zip(macs, chosen.tolist(), strict=True) if keep)
     assert cost <= limit
@@ -37,9 +45,27 @@ def test_budgeted_selection_equals_brute_force(
     assert value == pytest.approx(max(values), abs=1e-4)
 
 
+@given(margins=margin_lists, data=st.data())
+def test_any_set_of_allowed_structures_is_obeyed(margins: list[float], data: st.DataObject) -> None:
+    """Whatever limits a device has: memory and bytes need not be sums over blocks."""
+    n = 2 ** len(margins)
+    allowed = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    chosen = select_structure(torch.tensor([margins]), torch.tensor(allowed))[0]
+    values = {
+        tuple(row): sum(v for v, keep in zip(margins, row, strict=True) if keep)
+        for row, permitted in zip(all_structures(len(margins)).tolist(), allowed, strict=True)
+        if permitted and any(row)
+    }
+    code = tuple(chosen.int().tolist())
+    if values:
+        assert values[code] == pytest.approx(max(values.values()), abs=1e-4)
+    else:
+        assert not any(code)
+
+
 @given(margins=margin_lists)
 def test_without_budget_it_is_the_argmax_with_one_block_at_least(margins: list[float]) -> None:
-    chosen = select_structure(torch.tensor([margins]), [1] * len(margins))[0]
+    chosen = select_structure(torch.tensor([margins]))[0]
     assert chosen.sum() >= 1
     if any(value > 0 for value in margins):
         assert chosen.tolist() == [float(value > 0) for value in margins]
@@ -48,13 +74,13 @@ def test_without_budget_it_is_the_argmax_with_one_block_at_least(margins: list[f
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_extreme_logits_stay_finite(dtype: torch.dtype) -> None:
     logits = torch.tensor([[[-1e4, 1e4], [0.0, 0.0], [1e4, -1e4]]], dtype=dtype)
-    assert sample_structure(logits, 0.5, [1, 1, 1]).isfinite().all()
-    assert select_structure(keep_margins(logits), [1, 1, 1]).tolist() == [[1, 0, 0]]
+    assert sample_structure(logits, 0.5).isfinite().all()
+    assert select_structure(keep_margins(logits)).tolist() == [[1, 0, 0]]
 
 
 def test_samples_follow_the_logits_and_are_exactly_0_or_1() -> None:
     logits = torch.tensor([0.0, 2.0]).repeat(4000, 4, 1)
-    sampled = sample_structure(logits, 1.0, [1] * 4)
+    sampled = sample_structure(logits, 1.0)
     assert set(sampled.unique().tolist()) == {0.0, 1.0}
     expected = logits.softmax(-1)[0, 0, KEEP].item()
     assert sampled.mean().item() == pytest.approx(expected, abs=0.02)
@@ -71,4 +97,4 @@ def test_structure_term_is_a_target() -> None:
 def test_a_share_of_equal_blocks_keeps_as_many(n_kept: int) -> None:
     """0.9 of ten blocks are nine, although 0.9 is no exact number."""
     budget = torch.tensor([n_kept / 10], dtype=torch.float64)
-    assert select_structure(torch.ones(1, 10), [7] * 10, budget).sum() == n_kept
+    assert select_structure(torch.ones(1, 10), within_budget([7] * 10, budget)).sum() == n_kept

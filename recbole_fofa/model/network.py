@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from recbole_fofa.model.backbone.base import Backbone
 from recbole_fofa.model.controller import StructureController
 from recbole_fofa.model.mapper import StructureGuidedMapper
-from recbole_fofa.model.structure import keep_margins, sample_structure, select_structure
+from recbole_fofa.model.structure import (
+    keep_margins,
+    sample_structure,
+    select_structure,
+    within_budget,
+)
 from recbole_fofa.model.weights import BlockParameters, parameters_of_users
 
 
@@ -81,6 +86,7 @@ class AdaptiveNetwork(nn.Module):
         lengths: Tensor,
         *,
         budget: Tensor | None = None,
+        allowed: Tensor | None = None,
         temperature: float = 1.0,
         keep_all: bool = False,
         share_base: bool = False,
@@ -94,6 +100,8 @@ class AdaptiveNetwork(nn.Module):
             behaviour: Item embeddings of the recent behaviour, padded on the right, ``[B, H, D]``.
             lengths: Number of items of each user, ``[B]``.
             budget: Share of the blocks' MACs that each user may spend, ``[B]``.
+            allowed: Structures that a device can hold, ``[2^L]`` or ``[B, 2^L]`` in the order of
+                :func:`all_structures`; if given, they and not the budget are the limit.
             temperature: Of Gumbel-Softmax, in training.
             keep_all: Keep as many blocks as the budget allows, whatever the controller says.
             share_base: All users share the base, whatever the mapper says.
@@ -101,13 +109,15 @@ class AdaptiveNetwork(nn.Module):
         logits = None
         if self.controller is not None:
             logits = self.controller(behaviour, lengths, budget)
+        if allowed is None and budget is not None:
+            allowed = within_budget(self.block_macs, budget)
         if keep_all or logits is None:
             equal = behaviour.new_ones(behaviour.shape[0], len(self.base))
-            structure = select_structure(equal, self.block_macs, budget)
+            structure = select_structure(equal, allowed)
         elif self.training:
-            structure = sample_structure(logits, temperature, self.block_macs, budget)
+            structure = sample_structure(logits, temperature, allowed)
         else:
-            structure = select_structure(keep_margins(logits), self.block_macs, budget)
+            structure = select_structure(keep_margins(logits), allowed)
         mapper = None if share_base else self.mapper
         return Adaptation(
             structure,

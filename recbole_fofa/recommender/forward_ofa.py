@@ -45,7 +45,13 @@ class ForwardOFA(SequenceRecommender):
         self.other_parameter_name = ["temperature", "keep_all", "share_base"]
         self.network = build_network(settings, self.max_seq_length)
 
-    def adapt(self, behaviour: Tensor, lengths: Tensor, budget: Tensor | None = None) -> Adaptation:
+    def adapt(
+        self,
+        behaviour: Tensor,
+        lengths: Tensor,
+        budget: Tensor | None = None,
+        allowed: Tensor | None = None,
+    ) -> Adaptation:
         """Structure and parameters for each user.
 
         Args:
@@ -53,6 +59,7 @@ class ForwardOFA(SequenceRecommender):
             lengths: Number of items of each user, ``[B]``.
             budget: Share of the blocks' MACs that each user may spend, ``[B]``; if not given,
                 the setting ``budget`` at inference and a random one for each sample in training.
+            allowed: Structures that a device can hold, see :meth:`AdaptiveNetwork.adapt`.
         """
         if budget is None and self.settings.budget_aware:
             budget = self._default_budget(len(lengths))
@@ -60,6 +67,7 @@ class ForwardOFA(SequenceRecommender):
             self.item_embedding(behaviour),
             lengths,
             budget=budget,
+            allowed=allowed,
             temperature=self.temperature,
             keep_all=self.keep_all,
             share_base=self.share_base,

@@ -1,0 +1,1 @@
+"""What runs on the device: numpy and safetensors, neither torch nor RecBole."""
