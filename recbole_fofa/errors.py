@@ -29,8 +29,8 @@ class CheckpointError(FofaError):
     """A checkpoint that cannot be read, or that belongs to another model."""
 
 
-class PayloadError(FofaError, ValueError):
-    """A file or message between cloud and device that is damaged, foreign or over a limit."""
+class DeviceError(FofaError, ValueError):
+    """What a device cannot use: a damaged or foreign file or message, or one over its limits."""
 
 
 class TrainingDivergedError(FofaError, ArithmeticError):

@@ -143,7 +143,7 @@ class ForwardOFASettings(SequenceSettings):
         1.0, description="Weight of the structure term in the loss."
     )
     target_keep_rate: float = Field(
-        0.75, ge=0.0, le=1.0, description="Mean keep probability that the structure term aims at."
+        0.75, ge=0.0, le=1.0, description="Mean keep probability aimed at, unless budget_aware."
     )
     temperature_start: PositiveFloat = Field(
         1.0, description="Gumbel-Softmax temperature in the first epoch."

@@ -15,8 +15,9 @@ import yaml
 from pydantic import BaseModel
 
 from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, recbole_properties
-from recbole_fofa.config.sources import properties_folder, read_file
+from recbole_fofa.config.sources import read_file
 from recbole_fofa.model.backbone import BACKBONES
+from recbole_fofa.packaged import properties_folder
 from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 FILES = [

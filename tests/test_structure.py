@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_fofa.model.losses import structure_term
+from recbole_fofa.model.losses import budget_term, structure_term
 from recbole_fofa.model.structure import (
     KEEP,
     all_structures,
@@ -98,3 +98,16 @@ def test_a_share_of_equal_blocks_keeps_as_many(n_kept: int) -> None:
     """0.9 of ten blocks are nine, although 0.9 is no exact number."""
     budget = torch.tensor([n_kept / 10], dtype=torch.float64)
     assert select_structure(torch.ones(1, 10), within_budget([7] * 10, budget)).sum() == n_kept
+
+
+def test_budget_term_holds_the_mean_of_each_budget() -> None:
+    """Half of a budget's users above it and half below it are as good as all at it."""
+    odds = torch.tensor([0.25, 0.75, 1.0, 1.0])  # expected share of two equal blocks
+    logits = torch.stack([(1 - odds).log(), odds.log()], -1).unsqueeze(1).repeat(1, 2, 1)
+    at_budget = torch.tensor([0.5, 0.5, 1.0, 1.0], dtype=torch.float64)
+    assert budget_term(logits, [3, 3], at_budget).item() == pytest.approx(0.0, abs=1e-12)
+    over = torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64)
+    expected = ((2.0 / 3 - 0.5) ** 2 + 0.0) / 2
+    assert budget_term(logits, [3, 3], over).item() == pytest.approx(expected, abs=1e-6)
+    unequal = torch.tensor([[[-9.0, 9.0], [9.0, -9.0]]])  # the first of two blocks
+    assert budget_term(unequal, [3, 1], torch.tensor([0.75])).item() < 1e-9

@@ -18,7 +18,8 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_fofa.config.sources import properties_folder, read_yaml
+from recbole_fofa.config.sources import read_yaml
+from recbole_fofa.packaged import properties_folder
 from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 # Models of this package and the schema of their own settings.

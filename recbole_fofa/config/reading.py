@@ -17,12 +17,12 @@ from recbole_fofa.config.sources import (
     COMMAND_LINE,
     CONFIG_DICT,
     FofaLoader,
-    properties_folder,
     read_arguments,
     read_dict,
     read_file,
 )
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.packaged import properties_folder
 
 _PATHS = ("output_dir", "checkpoint_dir", "resume_from")
 

@@ -265,10 +265,3 @@ def is_finite_number(value: Any) -> bool:
     """Whether a value is an int or float (not a bool), neither infinite nor nan."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and math.isfinite(value)
-
-
-def properties_folder() -> Path:
-    """Folder of this package's YAML files: inside the wheel, beside the package in a checkout."""
-    package = Path(__file__).parent.parent
-    inside = package / "properties"
-    return inside if inside.is_dir() else package.parent / "properties"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from recbole_fofa.errors import PayloadError
+from recbole_fofa.errors import DeviceError
 
 SCHEMA = "recbole_fofa"
 VERSION = 1
@@ -40,7 +40,7 @@ def unpack(kind: str, data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray
     """Metadata and tensors of :func:`pack`.
 
     Raises:
-        PayloadError: If the file is truncated, changed, of another kind or of another version.
+        DeviceError: If the file is truncated, changed, of another kind or of another version.
     """
     try:
         (size,) = _LENGTH.unpack_from(data)
@@ -49,11 +49,11 @@ def unpack(kind: str, data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray
         schema, version, its_kind = found["schema"], found["version"], found["kind"]
         metadata = dict(found["metadata"])
     except Exception as error:  # whatever a damaged header may raise
-        raise PayloadError(f"{kind}: damaged or not a file of this package: {error}") from None
+        raise DeviceError(f"{kind}: damaged or not a file of this package: {error}") from None
     if (schema, its_kind) != (SCHEMA, kind):
-        raise PayloadError(f"{kind}: this file is a {its_kind} of {schema}")
+        raise DeviceError(f"{kind}: this file is a {its_kind} of {schema}")
     if version != VERSION:
-        raise PayloadError(
+        raise DeviceError(
             f"{kind}: schema version {version}, but this runtime reads version {VERSION}: "
             "export it again, or update the runtime"
         )
@@ -61,9 +61,9 @@ def unpack(kind: str, data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray
         tensors = load(data)
         is_intact = pack(kind, metadata, tensors) == data
     except Exception as error:  # safetensors raises errors of several kinds
-        raise PayloadError(f"{kind}: damaged: {error}") from None
+        raise DeviceError(f"{kind}: damaged: {error}") from None
     if not is_intact:
-        raise PayloadError(f"{kind}: damaged: its checksum does not fit its contents")
+        raise DeviceError(f"{kind}: damaged: its checksum does not fit its contents")
     return metadata, tensors
 
 
@@ -113,4 +113,5 @@ def _digest(kind: str, metadata: Mapping[str, Any], tensors: Mapping[str, np.nda
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+    # In the order given: blocks' tensors are listed in the order of their factors.
+    return json.dumps(value, separators=(",", ":"))

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from recbole_fofa.errors import PayloadError
+from recbole_fofa.errors import DeviceError
 
 Precision = Literal["fp32", "fp16", "int8"]
 SCALE = ".scale"
@@ -33,7 +33,7 @@ def encode(tensors: Mapping[str, np.ndarray], precision: Precision) -> dict[str,
     """float32 tensors as they are stored.
 
     Raises:
-        PayloadError: If a value is not finite, or too large for the precision.
+        DeviceError: If a value is not finite, or too large for the precision.
     """
     stored: dict[str, np.ndarray] = {}
     for name, value in tensors.items():
@@ -46,7 +46,7 @@ def encode(tensors: Mapping[str, np.ndarray], precision: Precision) -> dict[str,
                 with np.errstate(over="ignore"):  # told below
                     stored[name] = value.astype(dtype)
         if not np.isfinite(stored[name]).all() or not np.isfinite(value).all():
-            raise PayloadError(f"{name} holds values that are not finite as {precision}")
+            raise DeviceError(f"{name} holds values that are not finite as {precision}")
     return stored
 
 
@@ -61,7 +61,7 @@ def decode(
         precision: What the file says it is stored in.
 
     Raises:
-        PayloadError: If a tensor is missing, unknown, or of another type or shape.
+        DeviceError: If a tensor is missing, unknown, or of another type or shape.
     """
     expected = dict(
         entry for name, shape in shapes.items() for entry in stored_layout(name, shape, precision)
@@ -69,7 +69,7 @@ def decode(
     for name in expected.keys() | stored.keys():
         have = (str(stored[name].dtype), stored[name].shape) if name in stored else None
         if have != expected.get(name):
-            raise PayloadError(
+            raise DeviceError(
                 f"tensor {name}: found {_words(have)}, expected {_words(expected.get(name))} "
                 f"in {precision}"
             )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,3 +50,23 @@ def structure_term(logits: Tensor, target_keep_rate: float) -> Tensor:
         target_keep_rate: Mean keep probability that is aimed at, in [0, 1].
     """
     return (keep_probabilities(logits).mean() - target_keep_rate) ** 2
+
+
+def budget_term(logits: Tensor, block_macs: Sequence[int], budget: Tensor) -> Tensor:
+    """The structure term with each user's budget as the target (ours).
+
+    ``(mean expected share of MACs - budget)^2`` over the users of one budget, averaged over
+    budgets. Users of one budget may differ while their mean is held: a larger budget is used, and
+    a smaller one is not met by the hard limit alone.
+
+    Args:
+        logits: ``[B, L, 2]``.
+        block_macs: MACs of each block, ``L`` numbers.
+        budget: Share of ``sum(block_macs)`` that each user may spend, ``[B]``.
+    """
+    macs = logits.new_tensor(block_macs)
+    spent = keep_probabilities(logits) @ (macs / macs.sum())  # [B]
+    budgets, group = budget.unique(return_inverse=True)
+    sums = spent.new_zeros(len(budgets)).index_add(0, group, spent)
+    sizes = spent.new_zeros(len(budgets)).index_add(0, group, torch.ones_like(spent))
+    return ((sums / sizes - budgets.to(spent.dtype)) ** 2).mean()

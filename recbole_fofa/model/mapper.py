@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class Hypernetwork(nn.Module):
         Returns:
             ``[B, *shape]`` by name; with ``low_rank`` the matrices as their factors.
         """
-        changes = self._split(torch.tanh(self.to_code(condition)) @ self.basis, self.coded)
+        changes = self._split(self.code(condition) @ self.basis, self.coded)
         generated: dict[str, Tensor | LowRankWeight] = {
             name: base[name] + change for name, change in changes.items()
         }
@@ -101,15 +101,21 @@ class Hypernetwork(nn.Module):
             generated |= self._low_rank_weights(condition, base)
         return generated
 
+    def code(self, condition: Tensor) -> Tensor:
+        """What belongs to each user of the tensors that change by a basis, ``[B, R]``."""
+        return torch.tanh(self.to_code(condition))
+
+    def cores(self, condition: Tensor) -> Tensor:
+        """With ``low_rank``, what belongs to each user of each matrix, ``[B, matrices, R, R]``."""
+        flat = torch.tanh(self.to_cores(condition))
+        return flat.view(-1, len(self.special), self.rank, self.rank)
+
     def _low_rank_weights(
         self, condition: Tensor, base: Mapping[str, Tensor]
     ) -> dict[str, LowRankWeight]:
-        cores = torch.tanh(self.to_cores(condition)).view(
-            -1, len(self.special), self.rank, self.rank
-        )
         return {
             name: LowRankWeight(base[name], self.left[name], core, self.right[name])
-            for name, core in zip(self.special, cores.unbind(1), strict=True)
+            for name, core in zip(self.special, self.cores(condition).unbind(1), strict=True)
         }
 
     def _split(self, flat: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -181,8 +187,15 @@ class StructureGuidedMapper(nn.Module):
 
     def generate(self, index: int, interest: Tensor, base: Mapping[str, Tensor]) -> BlockParameters:
         """Block ``index``'s tensors for each user, from interest ``[B, D]`` and the shared base."""
-        if self.block_embedding is not None:
-            interest = interest + self.block_embedding.weight[index]
-            index = 0
-        generated: BlockParameters = self.hypernetworks[index](interest, base)
+        generated: BlockParameters = self.hypernetwork(index)(self.condition(index, interest), base)
         return generated
+
+    def hypernetwork(self, index: int) -> Hypernetwork:
+        """Block ``index``'s own, or the one for all."""
+        return cast(Hypernetwork, self.hypernetworks[index if self.block_embedding is None else 0])
+
+    def condition(self, index: int, interest: Tensor) -> Tensor:
+        """What block ``index``'s hypernetwork is told, ``[B, D]``."""
+        if self.block_embedding is None:
+            return interest
+        return interest + self.block_embedding.weight[index]

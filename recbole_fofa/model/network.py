@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,21 @@ from recbole_fofa.model.structure import (
     within_budget,
 )
 from recbole_fofa.model.weights import BlockParameters, parameters_of_users
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a device sends to the cloud, for each user of a batch.
+
+    Attributes:
+        structure: 1 for a kept and 0 for a dropped block, ``[B, L]``.
+        interest: Structure-related interest ``[B, D]``; ``None`` where all users share the base.
+        logits: The controller's, ``[B, L, 2]``; ``None`` without a controller.
+    """
+
+    structure: Tensor
+    interest: Tensor | None
+    logits: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,19 @@ class AdaptiveNetwork(nn.Module):
             backbone.block_macs(index, full_length) for index in range(len(backbone.blocks))
         ]
 
-    def adapt(
+    def adapt(self, behaviour: Tensor, lengths: Tensor, **how: Any) -> Adaptation:
+        """Decide structure and parameters from the behaviour, in one forward pass.
+
+        The modules are not changed: adapting one user has no effect on another.
+
+        Args:
+            behaviour: As in :meth:`decide`.
+            lengths: As in :meth:`decide`.
+            how: The others of :meth:`decide`.
+        """
+        return self.generate(self.decide(behaviour, lengths, **how))
+
+    def decide(
         self,
         behaviour: Tensor,
         lengths: Tensor,
@@ -90,11 +118,10 @@ class AdaptiveNetwork(nn.Module):
         temperature: float = 1.0,
         keep_all: bool = False,
         share_base: bool = False,
-    ) -> Adaptation:
-        """Decide structure and parameters from the behaviour, in one forward pass.
+    ) -> Decision:
+        """The part of the adaptation that runs on the device.
 
-        In training mode the structure is sampled, at inference it is the argmax. The modules
-        are not changed: adapting one user has no effect on another.
+        In training mode the structure is sampled, at inference it is the argmax.
 
         Args:
             behaviour: Item embeddings of the recent behaviour, padded on the right, ``[B, H, D]``.
@@ -103,10 +130,10 @@ class AdaptiveNetwork(nn.Module):
             allowed: Structures that a device can hold, ``[2^L]`` or ``[B, 2^L]`` in the order of
                 :func:`all_structures`; if given, they and not the budget are the limit.
             temperature: Of Gumbel-Softmax, in training.
-            keep_all: Keep as many blocks as the budget allows, whatever the controller says.
+            keep_all: Keep as many blocks as the limit allows, whatever the controller says.
             share_base: All users share the base, whatever the mapper says.
         """
-        logits = None
+        logits = vector = interest = None
         if self.controller is not None:
             logits = self.controller(behaviour, lengths, budget)
         if allowed is None and budget is not None:
@@ -118,12 +145,23 @@ class AdaptiveNetwork(nn.Module):
             structure = sample_structure(logits, temperature, allowed)
         else:
             structure = select_structure(keep_margins(logits), allowed)
-        mapper = None if share_base else self.mapper
-        return Adaptation(
-            structure,
-            self._block_parameters(mapper, behaviour, lengths, logits, structure),
-            logits,
-        )
+        if self.mapper is not None and not share_base:
+            if self.structure_guided and self.controller is not None and logits is not None:
+                vector = self.controller.structural_vector(logits)
+            interest = self.mapper.interest(behaviour, lengths, vector)
+        return Decision(structure, interest, logits)
+
+    def generate(self, decision: Decision) -> Adaptation:
+        """The part of the adaptation that runs in the cloud: the parameters of each block."""
+        bases: list[dict[str, Tensor]] = [dict(base.named_parameters()) for base in self.base]
+        parameters: list[BlockParameters | None] = list(bases)
+        if self.mapper is not None and decision.interest is not None:
+            wanted = [self.training or bool(kept) for kept in decision.structure.any(0)]
+            parameters = [
+                self.mapper.generate(index, decision.interest, base) if wanted[index] else None
+                for index, base in enumerate(bases)
+            ]
+        return Adaptation(decision.structure, tuple(parameters), decision.logits)
 
     def forward(self, item_emb: Tensor, adaptation: Adaptation) -> Tensor:
         """Run each user's own network: ``[B, T, D]`` to hidden states ``[B, T, D]``."""
@@ -138,27 +176,6 @@ class AdaptiveNetwork(nn.Module):
             else:
                 x = self._apply_where_kept(index, x, parameters, gate > 0)
         return self.backbone.finish(x)
-
-    def _block_parameters(
-        self,
-        mapper: StructureGuidedMapper | None,
-        behaviour: Tensor,
-        lengths: Tensor,
-        logits: Tensor | None,
-        structure: Tensor,
-    ) -> tuple[BlockParameters | None, ...]:
-        bases: list[dict[str, Tensor]] = [dict(base.named_parameters()) for base in self.base]
-        if mapper is None:
-            return tuple(bases)
-        vector = None
-        if self.structure_guided and self.controller is not None and logits is not None:
-            vector = self.controller.structural_vector(logits)
-        interest = mapper.interest(behaviour, lengths, vector)
-        wanted = [self.training or bool(kept) for kept in structure.any(0)]
-        return tuple(
-            mapper.generate(index, interest, base) if wanted[index] else None
-            for index, base in enumerate(bases)
-        )
 
     def _apply_where_kept(
         self, index: int, x: Tensor, parameters: BlockParameters | None, kept: Tensor

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_fofa.model.losses import structure_term
-from recbole_fofa.model.network import Adaptation
+from recbole_fofa.model.losses import budget_term, structure_term
+from recbole_fofa.model.network import Adaptation, Decision
 from recbole_fofa.model.structure import keep_probabilities
 from recbole_fofa.model.weights import dense_parameters
 from recbole_fofa.recommender.build import build_network
@@ -52,18 +52,28 @@ class ForwardOFA(SequenceRecommender):
         budget: Tensor | None = None,
         allowed: Tensor | None = None,
     ) -> Adaptation:
-        """Structure and parameters for each user.
+        """Structure and parameters for each user; see :meth:`decide`."""
+        return self.network.generate(self.decide(behaviour, lengths, budget, allowed))
+
+    def decide(
+        self,
+        behaviour: Tensor,
+        lengths: Tensor,
+        budget: Tensor | None = None,
+        allowed: Tensor | None = None,
+    ) -> Decision:
+        """The part of the adaptation that runs on the device.
 
         Args:
             behaviour: Ids of the recent items, padded on the right with 0, ``[B, H]``.
             lengths: Number of items of each user, ``[B]``.
             budget: Share of the blocks' MACs that each user may spend, ``[B]``; if not given,
                 the setting ``budget`` at inference and a random one for each sample in training.
-            allowed: Structures that a device can hold, see :meth:`AdaptiveNetwork.adapt`.
+            allowed: Structures that a device can hold, see :meth:`AdaptiveNetwork.decide`.
         """
         if budget is None and self.settings.budget_aware:
             budget = self._default_budget(len(lengths))
-        return self.network.adapt(
+        return self.network.decide(
             self.item_embedding(behaviour),
             lengths,
             budget=budget,
@@ -80,13 +90,14 @@ class ForwardOFA(SequenceRecommender):
 
     def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Adapt, then encode; with a controller, the weighted structure term too."""
-        adaptation = self.adapt(*self._behaviour(interaction))
+        behaviour, lengths = self._behaviour(interaction)
+        budget = self._default_budget(len(lengths)) if self.settings.budget_aware else None
+        adaptation = self.adapt(behaviour, lengths, budget)
         hidden = self.encode(interaction[self.ITEM_SEQ], adaptation)
         weight = self.settings.structure_weight
         if adaptation.logits is None or self.keep_all or weight == 0:
             return hidden, ()
-        term = structure_term(adaptation.logits, self.settings.target_keep_rate)
-        return hidden, (weight * term,)
+        return hidden, (weight * self._structure_term(adaptation.logits, budget),)
 
     def structures(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Structure ``[B, L]`` and soft keep probabilities ``[B, L]`` of a batch's users."""
@@ -114,6 +125,11 @@ class ForwardOFA(SequenceRecommender):
             for start in range(0, len(interaction), chunk)
         ]
         return torch.cat(parts)
+
+    def _structure_term(self, logits: Tensor, budget: Tensor | None) -> Tensor:
+        if budget is not None:
+            return budget_term(logits, self.network.block_macs, budget)
+        return structure_term(logits, self.settings.target_keep_rate)
 
     def _default_budget(self, n_users: int) -> Tensor:
         """In float64, in which shares of whole MACs are told apart.

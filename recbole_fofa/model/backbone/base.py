@@ -85,6 +85,14 @@ class Backbone(nn.Module, ABC):
         Products of weights and of states only; biases, norms and activations are not counted.
         """
 
+    @abstractmethod
+    def activation_size(self, index: int, length: int) -> int:
+        """Numbers that are alive at once in block ``index``, its input included, for one user."""
+
+    def finish_macs(self, length: int) -> int:
+        """Multiply-accumulates of :meth:`finish` for one user at input length ``length``."""
+        return 0
+
     def finish(self, x: Tensor) -> Tensor:
         """Output stage: the last block's output ``[B, T, D]`` to hidden states ``[B, T, D]``."""
         return x

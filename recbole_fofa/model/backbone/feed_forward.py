@@ -103,6 +103,11 @@ class FeedForwardBackbone(Backbone):
         """The half that mixes positions, and the two dense layers."""
         return self.mixing_macs(length) + 2 * length * self.hidden_size * self.inner_size
 
+    def activation_size(self, index: int, length: int) -> int:
+        """The larger half; inside the feed-forward layer, before and after its activation."""
+        feed_forward = length * (self.hidden_size + 2 * self.inner_size)
+        return max(self.mixing_size(length), feed_forward)
+
     @abstractmethod
     def mix(self, x: Tensor, parameters: BlockParameters) -> Tensor:
         """The first half: each position sees those up to its own, ``[B, T, D]``."""
@@ -110,6 +115,10 @@ class FeedForwardBackbone(Backbone):
     @abstractmethod
     def mixing_macs(self, length: int) -> int:
         """Multiply-accumulates of :meth:`mix` for one user at input length ``length``."""
+
+    @abstractmethod
+    def mixing_size(self, length: int) -> int:
+        """Numbers that are alive at once in :meth:`mix`, its input included, for one user."""
 
     def _feed_forward(self, x: Tensor, p: BlockParameters) -> Tensor:
         y = self.activation(linear(x, p["dense_1_weight"], vector(p, "dense_1_bias")))

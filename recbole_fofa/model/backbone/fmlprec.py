@@ -42,3 +42,7 @@ class FMLPRecBackbone(FeedForwardBackbone):
     def mixing_macs(self, length: int) -> int:
         """The direct sum over all lags, as a device without a Fourier transform computes it."""
         return self.hidden_size * length * (length + 1) // 2
+
+    def mixing_size(self, length: int) -> int:
+        """Input, two spectra of ``T + 1`` complex numbers, their product, which is one of them."""
+        return self.hidden_size * (length + 4 * (length + 1))

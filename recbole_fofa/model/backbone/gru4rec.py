@@ -69,6 +69,10 @@ class GRU4RecBackbone(Backbone):
         """Three gates, each of the input and of the state."""
         return 6 * length * self.hidden_size**2
 
+    def activation_size(self, index: int, length: int) -> int:
+        """Input, the input's share of three gates, states."""
+        return 5 * length * self.hidden_size
+
 
 def recur(x: Tensor, p: BlockParameters) -> Tensor:
     """States of a GRU that starts at zero, ``[B, T, D]`` to ``[B, T, D]``."""

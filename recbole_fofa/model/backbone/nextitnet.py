@@ -89,6 +89,15 @@ class NextItNetBackbone(Backbone):
         """Both convolutions."""
         return 2 * length * self.kernel_size * self.hidden_size**2
 
+    def activation_size(self, index: int, length: int) -> int:
+        """Block's input, convolution's input with the past before it, its items side by side."""
+        reach = (self.kernel_size - 1) * 2 * self.dilations[index]
+        return self.hidden_size * ((2 + self.kernel_size) * length + reach)
+
+    def finish_macs(self, length: int) -> int:
+        """That of the dense layer."""
+        return length * self.hidden_size**2
+
     def finish(self, x: Tensor) -> Tensor:
         """The dense layer behind the blocks."""
         states: Tensor = self.final_layer(x)

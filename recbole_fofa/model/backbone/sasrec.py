@@ -58,3 +58,7 @@ class SASRecBackbone(FeedForwardBackbone):
         """Four projections, scores and their weighted sum."""
         width = self.hidden_size
         return 4 * length * width * width + 2 * length * length * width
+
+    def mixing_size(self, length: int) -> int:
+        """Input, queries, keys and values; scores before and after the softmax."""
+        return 4 * length * self.hidden_size + 2 * self.n_heads * length * length

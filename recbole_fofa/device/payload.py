@@ -1,0 +1,146 @@
+"""What a device receives for a user: the parameters of the kept blocks, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recbole_fofa.device.bundle import BaseBundle, BundleInfo
+from recbole_fofa.device.codec import pack, packed_size, unpack
+from recbole_fofa.device.precision import decode, encode, stored_layout
+from recbole_fofa.errors import DeviceError
+
+KIND = "payload"
+Structure = tuple[int, ...]
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class DevicePayload:
+    """A user's own blocks.
+
+    Attributes:
+        structure: 1 for a kept and 0 for a dropped block, ``L`` numbers.
+        tensors: float32 by ``block_<index>.<name>``; what they are says :func:`payload_shapes`.
+    """
+
+    structure: Structure
+    tensors: Mapping[str, np.ndarray]
+
+    def to_bytes(self, info: BundleInfo) -> bytes:
+        """As a file, in the precision that the device's bundle states."""
+        return pack(KIND, _metadata(info, self.structure), encode(self.tensors, info.precision))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, info: BundleInfo) -> DevicePayload:
+        """From a file, for the device that holds a bundle.
+
+        Raises:
+            DeviceError: If it is damaged, of another version, made for another base model, in
+                another precision or form, or of a structure that this device cannot hold.
+        """
+        metadata, stored = unpack(KIND, data)
+        structure = metadata.get("structure", "")
+        if set(structure) - {"0", "1"} or len(structure) != len(info.blocks):
+            raise DeviceError(f"{KIND}: '{structure}' is no structure of {len(info.blocks)} blocks")
+        kept = tuple(int(bit) for bit in structure)
+        expected = _metadata(info, kept)
+        for name in expected.keys() | metadata.keys():
+            if metadata.get(name) != expected.get(name):
+                raise DeviceError(
+                    f"{KIND}: {name} is {metadata.get(name)!r}, but this device's bundle has "
+                    f"{expected.get(name)!r}: ask the cloud for a payload of this bundle"
+                )
+        check_allowed(kept, info)
+        return cls(kept, decode(stored, payload_shapes(info, kept), info.precision))
+
+
+def check_allowed(structure: Structure, info: BundleInfo) -> None:
+    """Whether a device of a bundle's profile can hold a structure.
+
+    Raises:
+        DeviceError: If not.
+    """
+    if structure_code(structure) not in info.allowed:
+        raise DeviceError(
+            f"structure {''.join(map(str, structure))} is over the limits of profile {info.profile}"
+        )
+
+
+def structure_code(structure: Sequence[int]) -> int:
+    """A structure as one number: bit ``i`` keeps block ``i``."""
+    return sum(int(bit) << index for index, bit in enumerate(structure))
+
+
+def payload_shapes(info: BundleInfo, structure: Sequence[int]) -> Shapes:
+    """Name and shape of each tensor of a structure's payload.
+
+    ``dense``: the blocks' tensors themselves. ``delta``: for each block a ``code`` of ``R``
+    numbers, and with ``low_rank`` the ``cores``, ``[matrices, R, R]``; nothing without a mapper.
+    """
+    shapes: Shapes = {}
+    rank = info.mapper_rank
+    for index in np.flatnonzero(structure).tolist():
+        own = info.shapes_of(index)
+        if info.payload_form == "dense":
+            shapes |= {f"block_{index}.{name}": shape for name, shape in own.items()}
+        elif info.mapper_form is not None:
+            shapes[f"block_{index}.code"] = (rank,)
+            if info.mapper_form == "low_rank":
+                shapes[f"block_{index}.cores"] = (len(own) - len(info.coded), rank, rank)
+    return shapes
+
+
+def payload_size(info: BundleInfo, structure: Sequence[int]) -> int:
+    """Bytes of a structure's payload; the same for every user."""
+    layout = dict(
+        entry
+        for name, shape in payload_shapes(info, structure).items()
+        for entry in stored_layout(name, shape, info.precision)
+    )
+    return packed_size(KIND, _metadata(info, tuple(structure)), layout)
+
+
+def block_parameters(bundle: BaseBundle, payload: DevicePayload) -> list[dict[str, np.ndarray]]:
+    """The tensors of each kept block, in the order of the blocks."""
+    kept = np.flatnonzero(payload.structure).tolist()
+    if bundle.info.payload_form == "dense":
+        own = payload.tensors
+        return [
+            {name: own[f"block_{index}.{name}"] for name in bundle.info.blocks[index]}
+            for index in kept
+        ]
+    return [_changed_base(bundle, payload, index) for index in kept]
+
+
+def _changed_base(bundle: BaseBundle, payload: DevicePayload, index: int) -> dict[str, np.ndarray]:
+    """``base + code basis`` for vectors, ``base + left core right`` for low-rank matrices."""
+    info = bundle.info
+    tensors = bundle.part(f"base.{index}.")
+    if info.mapper_form is None:
+        return tensors
+    factors = bundle.part(f"change.{index if info.parallel_mappers else 0}.")
+    shapes = info.shapes_of(index)
+    changes = payload.tensors[f"block_{index}.code"] @ factors["basis"]
+    ends = np.cumsum([int(np.prod(shapes[name])) for name in info.coded])
+    for name, change in zip(info.coded, np.split(changes, ends[:-1]), strict=True):
+        tensors[name] = tensors[name] + change.reshape(shapes[name])
+    if info.mapper_form == "low_rank":
+        matrices = [name for name in shapes if name not in info.coded]
+        for name, core in zip(matrices, payload.tensors[f"block_{index}.cores"], strict=True):
+            tensors[name] = (
+                tensors[name] + factors[f"left.{name}"] @ core @ factors[f"right.{name}"]
+            )
+    return tensors
+
+
+def _metadata(info: BundleInfo, structure: Structure) -> dict[str, Any]:
+    return {
+        "base": info.base,
+        "structure": "".join(map(str, structure)),
+        "form": info.payload_form,
+        "precision": info.precision,
+    }

@@ -1,0 +1,155 @@
+"""A user's own network on a device, in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from recbole_fofa.device.adaptation import adapt
+from recbole_fofa.device.bundle import BaseBundle
+from recbole_fofa.device.numpy_backbones import NUMPY_BACKBONES, Array
+from recbole_fofa.device.payload import DevicePayload, block_parameters
+from recbole_fofa.device.uplink import Uplink
+from recbole_fofa.errors import DeviceError
+
+
+class Engine(Protocol):
+    """Runs an assembled network: numpy here, onnxruntime in ``recbole_fofa.device.onnx_engine``."""
+
+    def scores(
+        self,
+        kept: Sequence[int],
+        parameters: Sequence[Mapping[str, Array]],
+        item_emb: Array,
+        lengths: Array,
+        candidate_emb: Array,
+    ) -> Array:
+        """Scores of candidates, ``[B, C]``.
+
+        Args:
+            kept: Indices of the kept blocks, ascending.
+            parameters: The tensors of each of them.
+            item_emb: Embeddings of the input, padded on the right, ``[B, T, D]``.
+            lengths: Number of items of each row, at least 1, ``[B]``.
+            candidate_emb: ``[B, C, D]``.
+        """
+
+
+class NumpyEngine:
+    """The network in numpy.
+
+    Args:
+        bundle: What the device holds.
+    """
+
+    def __init__(self, bundle: BaseBundle) -> None:
+        kind = NUMPY_BACKBONES[bundle.info.backbone]
+        self._backbone = kind(bundle.info.sizes, bundle.part("backbone."))
+
+    def scores(
+        self,
+        kept: Sequence[int],
+        parameters: Sequence[Mapping[str, Array]],
+        item_emb: Array,
+        lengths: Array,
+        candidate_emb: Array,
+    ) -> Array:
+        """As :meth:`Engine.scores`."""
+        x = self._backbone.embed(item_emb)
+        for index, own in zip(kept, parameters, strict=True):
+            x = self._backbone.apply_block(index, x, own)
+        last = self._backbone.finish(x)[np.arange(len(x)), lengths - 1]
+        scores: Array = np.einsum("bd,bcd->bc", last, candidate_emb)
+        return scores
+
+
+class DeviceRuntime:
+    """Adapts at the start of a session, applies what comes back, scores candidates.
+
+    Args:
+        bundle: What the device holds, as a file's bytes or read.
+        engine: Runs the network; numpy if not given.
+
+    Attributes:
+        unknown_items: Items that were asked for and are not in the cache, so far.
+        payload: What was applied last; ``None`` before.
+
+    Raises:
+        DeviceError: If the bundle is damaged, or of another version.
+    """
+
+    def __init__(self, bundle: bytes | BaseBundle, engine: Engine | None = None) -> None:
+        self.bundle = BaseBundle.from_bytes(bundle) if isinstance(bundle, bytes) else bundle
+        self._rows = {token: row for row, token in enumerate(self.bundle.info.items)}
+        self._engine = engine if engine is not None else NumpyEngine(self.bundle)
+        self._parameters: list[dict[str, Array]] = []
+        self.payload: DevicePayload | None = None
+        self.unknown_items = 0
+
+    def uplink(self, behaviour: Sequence[str]) -> Uplink:
+        """What to send to the cloud.
+
+        Args:
+            behaviour: Tokens of the user's items, oldest first; the newest of them count.
+        """
+        info = self.bundle.info
+        rows = self._known(behaviour)[-info.adapt_length :]
+        structure, interest = adapt(self.bundle, self._embeddings(rows))
+        return Uplink(info.base, info.profile, structure, interest)
+
+    def apply(self, payload: bytes | DevicePayload) -> None:
+        """Put a payload in the place of the one before; a refused one changes nothing.
+
+        Raises:
+            DeviceError: If it is damaged, or not for this device; see :class:`DevicePayload`.
+        """
+        if isinstance(payload, bytes):
+            payload = DevicePayload.from_bytes(payload, self.bundle.info)
+        parameters = block_parameters(self.bundle, payload)
+        self.payload, self._parameters = payload, parameters
+
+    def score(self, recent: Sequence[str], candidates: Sequence[str]) -> Array:
+        """Scores of candidates, one for each.
+
+        Args:
+            recent: Tokens of the user's items, oldest first; the newest of them count.
+            candidates: Tokens of cached items.
+
+        Raises:
+            DeviceError: Before any payload, for an unknown candidate, or if no recent item is
+                known.
+        """
+        if self.payload is None:
+            raise DeviceError("no payload yet: call apply() with what the cloud sends")
+        missing = [token for token in candidates if token not in self._rows]
+        if missing:
+            raise DeviceError(f"candidate {missing[0]!r} is not among the cached items")
+        rows = self._known(recent)[-self.bundle.info.max_length :]
+        if not rows:
+            raise DeviceError(
+                f"none of the {len(recent)} recent items is cached: there is nothing to score from"
+            )
+        kept = np.flatnonzero(self.payload.structure).tolist()
+        wanted = self._embeddings([self._rows[token] for token in candidates])
+        lengths = np.array([len(rows)])
+        scores = self._engine.scores(
+            kept, self._parameters, self._embeddings(rows)[None], lengths, wanted[None]
+        )
+        first: Array = scores[0]
+        return first
+
+    def recommend(self, recent: Sequence[str], candidates: Sequence[str], k: int) -> list[str]:
+        """The ``k`` best candidates, best first; ties in the order of the candidates."""
+        order = np.argsort(-self.score(recent, candidates), kind="stable")
+        return [candidates[place] for place in order[:k]]
+
+    def _known(self, tokens: Sequence[str]) -> list[int]:
+        rows = [self._rows[token] for token in tokens if token in self._rows]
+        self.unknown_items += len(tokens) - len(rows)
+        return rows
+
+    def _embeddings(self, rows: Sequence[int]) -> Array:
+        chosen: Array = self.bundle.tensors["item_embedding"][np.asarray(rows, dtype=np.int64)]
+        return chosen

@@ -1,0 +1,63 @@
+"""Models, profiles and tokens that the tests of cloud and device share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from small import cycle_settings
+
+from recbole_fofa.device_profile import DeviceProfile
+from recbole_fofa.quick_start import build_model, checked_config, prepare_data
+
+FREE = DeviceProfile(name="free")
+
+
+def model_and_tokens(tmp_path: Path, **changes: Any) -> tuple[Any, list[str]]:
+    """A new ForwardOFA of three blocks whose users differ visibly, and its item tokens."""
+    settings = cycle_settings(tmp_path, n_layers=3, mapper_scale=1.0, keep_bias=0.0, **changes)
+    config = checked_config(config_dict=settings)
+    loaders = prepare_data(config)
+    torch.manual_seed(5)
+    model = build_model(config, loaders[0]).eval()
+    with torch.no_grad():
+        # As if trained: embeddings of an ordinary size, gates that differ between users.
+        model.item_embedding.weight.mul_(20)
+        for base in model.network.base:
+            for value in base.parameters():
+                value.add_(torch.randn_like(value) * 0.1)
+        if model.network.controller is not None:
+            model.network.controller.head.weight.normal_(std=2.0)
+    dataset = loaders[0]._dataset
+    return model, [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+
+
+def histories(tokens: list[str], n_users: int = 5, seed: int = 0) -> list[list[str]]:
+    """Item tokens of users with 1, 2, 3, ... items, some longer than any input."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        [
+            tokens[int(row)]
+            for row in torch.randint(1, len(tokens), (3 * user + 1,), generator=generator)
+        ]
+        for user in range(n_users)
+    ]
+
+
+def padded(model: Any, tokens: list[str], rows: list[list[str]], newest: int) -> tuple[Any, Any]:
+    """Ids ``[B, newest]`` padded on the right, and lengths ``[B]``."""
+    ids = [[tokens.index(token) for token in row[-newest:]] for row in rows]
+    lengths = torch.tensor([len(row) for row in ids])
+    return torch.tensor([row + [0] * (newest - len(row)) for row in ids]), lengths
+
+
+def cloud_scores(model: Any, tokens: list[str], rows: list[list[str]], allowed: Any = None) -> Any:
+    """Structures and scores of all items, ``[B, N - 1]``, by the model itself."""
+    with torch.no_grad():
+        behaviour = padded(model, tokens, rows, model.settings.adapt_seq_length)
+        decision = model.decide(*behaviour, allowed=allowed)
+        item_seq, lengths = padded(model, tokens, rows, model.max_seq_length)
+        hidden = model.encode(item_seq, model.network.generate(decision))
+        last = hidden[torch.arange(len(rows)), lengths - 1]
+        return decision.structure, last @ model.item_embedding.weight[1:].T
