@@ -20,20 +20,24 @@ from recbole_fofa.evaluator.structures import shuffled_structures, summarize_str
 from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 from recbole_fofa.registry import get_trainer
 
+MODELS = ["ForwardOFA", "static"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--n_layers", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for seed in arguments.seeds:
         origin = provenance(arguments.threads)
-        lines = budgets(seed, arguments)
-        for depth in range(1, arguments.n_layers + 1):
-            lines += static(seed, depth, arguments)
+        lines = budgets(seed, arguments) if "ForwardOFA" in arguments.models else []
+        if "static" in arguments.models:
+            for depth in range(1, arguments.n_layers + 1):
+                lines += static(seed, depth, arguments)
         for line in lines:
             append_line("budget_curve", line | origin)
             print(line["model"], seed, line["budget"], line["mean_macs"], line["ndcg@10"])
@@ -42,28 +46,30 @@ def main() -> None:
 def budgets(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """One model, trained once, at every share of 1 .. ``n_layers`` blocks."""
     n_layers = arguments.n_layers
-    trainer, test = trained(
+    trainer, *data = trained(
         seed, arguments, n_layers=n_layers, budget_aware=True, use_controller=True
     )
     lines = []
     for kept in range(1, n_layers + 1):
         share = kept / n_layers
         trainer.model.settings = trainer.model.settings.model_copy(update={"budget": share})
-        lines.append(measured("ForwardOFA", seed, share, trainer, test))
+        lines.append(measured("ForwardOFA", seed, share, trainer, *data))
         with shuffled_structures(trainer.model, seed):
             name = "ForwardOFA, structures shuffled over users"
-            lines.append(measured(name, seed, share, trainer, test))
+            lines.append(measured(name, seed, share, trainer, *data))
     return lines
 
 
 def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A network of some depth, trained alone."""
-    trainer, test = trained(seed, arguments, n_layers=depth, use_controller=False, use_mapper=False)
-    return [measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, test)]
+    trainer, *data = trained(
+        seed, arguments, n_layers=depth, use_controller=False, use_mapper=False
+    )
+    return [measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, *data)]
 
 
-def trained(seed: int, arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
-    """A trainer whose model is that of the best epoch, and the test loader."""
+def trained(seed: int, arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any, Any]:
+    """A trainer whose model is that of the best epoch, and its validation and test loaders."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "seed": seed,
@@ -80,10 +86,12 @@ def trained(seed: int, arguments: argparse.Namespace, **changes: Any) -> tuple[A
         trainer = get_trainer(config)(config, build_model(config, train))
         trainer.fit(train, valid)
         trainer.evaluate(valid)  # loads the best epoch
-    return trainer, test
+    return trainer, valid, test
 
 
-def measured(name: str, seed: int, budget: float, trainer: Any, test: Any) -> dict[str, Any]:
+def measured(
+    name: str, seed: int, budget: float, trainer: Any, valid: Any, test: Any
+) -> dict[str, Any]:
     """Test metrics, mean MACs and structures of the model as it is now."""
     summary = summarize_structures(trainer.model, test)
     return {
@@ -92,6 +100,7 @@ def measured(name: str, seed: int, budget: float, trainer: Any, test: Any) -> di
         "protocol": PROTOCOL,
         "seed": seed,
         "budget": budget,
+        "valid_ndcg@10": trainer.evaluate(valid, load_best_model=False)["ndcg@10"],
         "mean_macs": round(summary.mean_macs_share * sum(trainer.model.network.block_macs)),
         **trainer.evaluate(test, load_best_model=False),
         "structures": summary.counts,

@@ -66,7 +66,8 @@ def budget_term(logits: Tensor, block_macs: Sequence[int], budget: Tensor) -> Te
     """
     macs = logits.new_tensor(block_macs)
     spent = keep_probabilities(logits) @ (macs / macs.sum())  # [B]
-    budgets, group = budget.unique(return_inverse=True)
+    budgets, group = torch.unique(budget, return_inverse=True)
     sums = spent.new_zeros(len(budgets)).index_add(0, group, spent)
     sizes = spent.new_zeros(len(budgets)).index_add(0, group, torch.ones_like(spent))
-    return ((sums / sizes - budgets.to(spent.dtype)) ** 2).mean()
+    term: Tensor = ((sums / sizes - budgets.to(spent.dtype)) ** 2).mean()
+    return term
