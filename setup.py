@@ -25,6 +25,7 @@ USED_BY_RECBOLE = [
         "thop",
     )
 ]
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 
 setup(
     name="recbole_fofa",
@@ -49,13 +50,22 @@ setup(
         "scipy>=1.11",
         "pyyaml>=6",
         "pydantic>=2.6",
+        "safetensors>=0.4.3",
         "tqdm>=4.60",
         "tabulate>=0.9",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff", "mypy", "import-linter", "types-PyYAML"],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "ruff",
+            "mypy",
+            "import-linter",
+            "types-PyYAML",
+            *ONNX,
+        ],
         "plots": ["matplotlib>=3.8"],
-        "onnx": ["onnx>=1.16", "onnxscript", "onnxruntime>=1.18"],
+        "onnx": ONNX,
         "tune": ["optuna>=4"],
     },
     entry_points={

@@ -212,3 +212,14 @@ def test_info_with_a_budget_is_what_the_controller_is_told(tmp_path: Path) -> No
     other = DeviceRuntime(replace(bundle, info=replace(bundle.info, budget=0.1)))
     history = histories(tokens)[4]
     assert not np.allclose(device.uplink(history).interest, other.uplink(history).interest)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_device_computes_in_float32(tmp_path: Path, backbone: str) -> None:
+    """A single float64 constant would double time and memory unnoticed."""
+    model, tokens = model_and_tokens(tmp_path, backbone=backbone)
+    device = DeviceRuntime(make_bundle(model, FREE, tokens))
+    uplink = device.uplink(tokens[1:5])
+    assert uplink.interest.dtype == np.float32
+    device.apply(assemble(model, device.bundle.info, (1, 1, 1), torch.zeros(16)))
+    assert device.score(tokens[1:5], tokens[1:]).dtype == np.float32

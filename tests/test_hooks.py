@@ -219,6 +219,22 @@ def test_collapse_message_names_the_setting(
     assert re.search(named, message)
 
 
+def test_what_a_budget_asks_for_is_no_collapse(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the whole budget all blocks are wanted; with half of it, one pattern is a collapse."""
+    for budget, n_warnings in ((None, 0), (0.5, 1)):
+        caplog.clear()
+        trainer, loaders = trainer_of(
+            tmp_path, epochs=1, budget_aware=True, budget=budget, keep_bias=60.0, n_layers=2
+        )
+        with caplog.at_level(logging.WARNING):
+            trainer.fit(*loaders[:2], saved=False)
+        found = [r.getMessage() for r in caplog.records if "structure collapse" in r.getMessage()]
+        assert len(found) == n_warnings
+        assert all("target 0.5" in message for message in found)
+
+
 def test_one_user_or_two_structures_are_no_collapse() -> None:
     assert not is_collapsed(torch.ones(1, 2))
     assert not is_collapsed(torch.tensor([[1.0, 1.0], [1.0, 0.0]]))

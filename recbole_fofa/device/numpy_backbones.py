@@ -6,6 +6,7 @@ padded on the right; a block's parameters are one user's.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +24,7 @@ def sigmoid(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """``x Phi(x)``; erf by Abramowitz and Stegun 7.1.26, within 1.5e-7."""
-    z = np.abs(x) * np.sqrt(0.5)
+    z = np.abs(x) * math.sqrt(0.5)
     t = 1 / (1 + 0.3275911 * z)
     series = 1.061405429
     for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
@@ -107,7 +108,7 @@ class _SASRec(_FeedForward):
         def heads(name: str) -> Array:
             return dense(x, p, name).reshape(B, T, n_heads, D // n_heads).transpose(0, 2, 1, 3)
 
-        scores = heads("query") @ heads("key").swapaxes(-1, -2) / np.sqrt(D / n_heads)
+        scores = heads("query") @ heads("key").swapaxes(-1, -2) * (D / n_heads) ** -0.5
         scores = np.where(np.tri(T, dtype=bool), scores, -np.inf).astype(x.dtype)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         context = weights / weights.sum(-1, keepdims=True) @ heads("value")

@@ -53,9 +53,11 @@ class StructureMonitor(Hook):
         if not seen:
             return {}
         structure, soft = seen.stacked()
-        collapsed = not trainer.model.keep_all and is_collapsed(structure)
+        settings = trainer.model.settings
+        # With a budget for all blocks, to keep them all is what was asked for.
+        is_meant = trainer.model.keep_all or target_keep_rate(settings) == 1.0
+        collapsed = not is_meant and is_collapsed(structure)
         if collapsed and not self._is_warned:
-            settings = trainer.model.settings
             trainer.logger.warning(collapse_message(structure, soft, settings, epoch))
         self._is_warned = collapsed
         return distribution(structure, soft)
@@ -125,12 +127,17 @@ def is_collapsed(structure: Tensor) -> bool:
     return len(structure) > 1 and most >= COLLAPSED * len(structure)
 
 
+def target_keep_rate(settings: ForwardOFASettings) -> float:
+    """What validation is held at by the structure term."""
+    return settings.budget or 1.0 if settings.budget_aware else settings.target_keep_rate
+
+
 def collapse_message(
     structure: Tensor, soft: Tensor, settings: ForwardOFASettings, epoch: int
 ) -> str:
     """Say that the gates have collapsed, and which setting to change."""
     pattern, n_users = next(iter(count_structures(structure).items()))
-    mean, target, weight = soft.mean().item(), settings.target_keep_rate, settings.structure_weight
+    mean, target, weight = soft.mean().item(), target_keep_rate(settings), settings.structure_weight
     if abs(mean - target) < 0.1 and weight > 0:
         advice = (
             f"the structure term holds everybody at the target: lower structure_weight ({weight})"
@@ -145,5 +152,5 @@ def collapse_message(
     return (
         f"structure collapse in epoch {epoch}: {n_users} of {len(structure)} users get "
         f"the structure {pattern}, so the controller chooses for nobody. Mean keep probability "
-        f"{mean:.3f}, target_keep_rate {target}; {advice}"
+        f"{mean:.3f}, target {target}; {advice}"
     )

@@ -1,0 +1,83 @@
+"""One ONNX graph for each number of kept blocks; a user's weights are inputs of it.
+
+There are no gates, no noise and no hypernetworks in it, so that nothing of the user it was made
+for can be baked in. Batch, number of candidates and input length are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from recbole_fofa.cloud.onnx_blocks import ONNX_BACKBONES, Graph
+from recbole_fofa.device.bundle import BaseBundle
+
+OPSET, IR_VERSION = 17, 9
+
+
+def make_graph(bundle: BaseBundle, n_kept: int) -> bytes:
+    """The network of ``n_kept`` blocks as an ONNX file.
+
+    Its inputs: ``item_emb [B, T, D]``, padded on the right; ``lengths [B]``, int64, at least 1;
+    ``candidate_emb [B, C, D]``; for slot ``s`` of the kept blocks in their order
+    ``block_<s>.<name>`` as in a dense payload, and ``block_<s>.dilation`` for a NextItNet. Its
+    output: ``scores [B, C]``.
+
+    Args:
+        bundle: Of the device class; its input and output stage become constants.
+        n_kept: Number of kept blocks, 0 to ``L``.
+    """
+    graph = Graph()
+    backbone = ONNX_BACKBONES[bundle.info.backbone](
+        graph, bundle.info.sizes, bundle.part("backbone.")
+    )
+    x = backbone.embed("item_emb")
+    inputs = _request_inputs(bundle)
+    for slot in range(n_kept):
+        own = {name: f"block_{slot}.{name}" for name in bundle.info.blocks[0]}
+        for name, shape in bundle.info.shapes_of(0).items():
+            inputs.append(helper.make_tensor_value_info(own[name], TensorProto.FLOAT, shape))
+        for name in backbone.integers:
+            own[name] = f"block_{slot}.{name}"
+            inputs.append(helper.make_tensor_value_info(own[name], TensorProto.INT64, []))
+        x = backbone.apply_block(x, own)
+    _scores(graph, backbone.finish(x))
+    return _model(graph, inputs, {"base": bundle.info.base, "n_kept": n_kept})
+
+
+def _request_inputs(bundle: BaseBundle) -> list[Any]:
+    width = bundle.tensors["item_embedding"].shape[1]
+    return [
+        helper.make_tensor_value_info("item_emb", TensorProto.FLOAT, ["B", "T", width]),
+        helper.make_tensor_value_info("lengths", TensorProto.INT64, ["B"]),
+        helper.make_tensor_value_info("candidate_emb", TensorProto.FLOAT, ["B", "C", width]),
+    ]
+
+
+def _scores(graph: Graph, hidden: str) -> None:
+    """Each row's last state times its candidates."""
+    one = graph.constant(np.array([1]))
+    place = graph.op("Unsqueeze", graph.op("Sub", "lengths", one), one)
+    last = graph.op("GatherND", hidden, place, batch_dims=1)  # [B, D]
+    two = graph.constant(np.array([2]))
+    product = graph.op("MatMul", "candidate_emb", graph.op("Unsqueeze", last, two))
+    graph.op("Squeeze", product, two, output="scores")
+
+
+def _model(graph: Graph, inputs: list[Any], notes: Mapping[str, Any]) -> bytes:
+    output = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["B", "C"])
+    constants = [numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "assembled_network", inputs, [output], constants),
+        producer_name="recbole_fofa",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    helper.set_model_props(model, {key: str(value) for key, value in notes.items()})
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString()
+    return data
