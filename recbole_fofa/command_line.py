@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,11 +17,17 @@ from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 EXIT_FAULT = 2
 EXIT_INTERRUPTED = 130
+SUBCOMMANDS = {"export": "export"}
+"""Words that stand in the place of a run, and their modules."""
 
 _USAGE = """\
 usage: run_recbole_fofa [-m MODEL] [-d DATASET] [--config_files "A.yaml B.yaml"] [--key=value ...]
+       run_recbole_fofa export --checkpoint FILE --output_dir FOLDER ...
 
 Train and evaluate Forward-OFA, or any model of RecBole, on a dataset of atomic files.
+
+commands (each has a --help of its own):
+  export                    files for devices: a bundle, a payload for each user, ONNX graphs
 
 options:
   -m, --model MODEL         name of the model (default: ForwardOFA)
@@ -178,6 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
+    if argv and argv[0] in SUBCOMMANDS:
+        command = importlib.import_module(f"recbole_fofa.subcommands.{SUBCOMMANDS[argv[0]]}")
+        code: int = command.main(argv[1:])
+        return code
     found = parse_command_line(argv)
     if found.shows_help or found.shows_version:
         sys.stdout.write(help_text() if found.shows_help else _versions())

@@ -1,0 +1,249 @@
+"""Files for many devices: one bundle, a payload for each user, a manifest; resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from recbole_fofa.cloud.assemble import allowed_structures, assemble, make_bundle
+from recbole_fofa.cloud.cost import structure_cost
+from recbole_fofa.data.sequences import Histories
+from recbole_fofa.device.bundle import BaseBundle
+from recbole_fofa.device.payload import structure_code
+from recbole_fofa.device.uplink import uplink_size
+from recbole_fofa.device_profile import DeviceProfile
+from recbole_fofa.errors import ConfigError
+from recbole_fofa.recommender.forward_ofa import ForwardOFA
+
+CHUNK = 256
+"""Users adapted at once. Never cut otherwise: the last digits depend on who is in a batch."""
+SETTINGS, MANIFEST, BUNDLE = "export.json", "manifest.jsonl", "base.safetensors"
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class Population:
+    """Users and the items they are adapted from.
+
+    Attributes:
+        users: Their tokens.
+        begins: For each, the place of the first item in ``histories``.
+        ends: For each, the place after the newest item that counts.
+        histories: All users' items.
+        item_tokens: Token of each row of the item table; row 0 is padding.
+    """
+
+    users: list[str]
+    begins: np.ndarray
+    ends: np.ndarray
+    histories: Histories
+    item_tokens: list[str]
+
+
+def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
+    """Users of a data set with all their interactions, the last ones included.
+
+    Args:
+        dataset: A :class:`FofaSequentialDataset` that was built.
+        users: Tokens; all users in the order of the data if not given.
+
+    Raises:
+        ConfigError: If a user is unknown.
+    """
+    histories: Histories = dataset.histories
+    tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+    is_last = np.r_[histories.users[1:] != histories.users[:-1], True]
+    ends = {tokens[histories.users[place]]: int(place) for place in np.flatnonzero(is_last)}
+    chosen = list(ends) if users is None else list(dict.fromkeys(users))
+    unknown = [user for user in chosen if user not in ends]
+    if unknown:
+        raise ConfigError(
+            f"{len(unknown)} of {len(chosen)} users are not in {dataset.dataset_name}, the first "
+            f"is {unknown[0]!r}: name users as in the .inter file (--users)"
+        )
+    items = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    last = np.array([ends[user] for user in chosen], dtype=np.int64)
+    return Population(chosen, histories.starts[last], last + 1, histories, items)
+
+
+def export(
+    model: ForwardOFA,
+    people: Population,
+    profile: DeviceProfile,
+    output_dir: str | Path,
+    *,
+    form: Literal["payload", "onnx"] = "payload",
+    show_progress: bool = False,
+) -> Path:
+    """Write what the devices of a profile need; continues what was interrupted.
+
+    ``base.safetensors`` is the bundle, ``users/*.safetensors`` are payloads, ``manifest.jsonl`` has
+    a line for each user: file, structure, payload bytes, MACs of a request, uplink bytes. With
+    ``onnx``, ``network-<k>.onnx`` are the graphs of each number of kept blocks. Files are written
+    under a temporary name and renamed.
+
+    Args:
+        model: The trained model.
+        people: Who.
+        profile: Device class.
+        output_dir: Folder; new, or that of an export with the same arguments.
+        form: See above.
+        show_progress: Whether a bar is shown.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        ConfigError: If the folder holds another export, or nothing fits the profile.
+    """
+    model.eval()
+    folder = Path(output_dir)
+    bundle = make_bundle(model, profile, people.item_tokens)
+    _begin(folder, bundle, people, form)
+    write_whole(folder / BUNDLE, bundle.to_bytes())
+    if form == "onnx":
+        _write_graphs(folder, bundle)
+    manifest = folder / MANIFEST
+    n_done = _finished_lines(manifest)
+    n_users, hidden = len(people.users), not show_progress
+    bar = tqdm(total=n_users, initial=n_done, desc="export", unit="user", disable=hidden)
+    with bar, manifest.open("a", encoding="utf-8") as lines:
+        for begin in range(n_done // CHUNK * CHUNK, n_users, CHUNK):
+            for place, line, data in _payloads(model, bundle, people, begin):
+                if place >= n_done:
+                    write_whole(folder / line["file"], data)
+                    lines.write(json.dumps(line) + "\n")
+                    lines.flush()
+                    bar.update()
+    return manifest
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """All of a file or nothing of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def file_of(user: str) -> str:
+    """A payload's path below the folder, safe on every file system."""
+    name = quote(user, safe="")
+    if len(name) > _LONGEST_NAME or name.startswith("."):
+        name = (
+            name[:_LONGEST_NAME].lstrip(".") + "~" + hashlib.sha256(user.encode()).hexdigest()[:16]
+        )
+    return f"users/{name}.safetensors"
+
+
+def _begin(folder: Path, bundle: BaseBundle, people: Population, form: str) -> None:
+    """Create the folder, or see that it holds the same export."""
+    digest = hashlib.sha256(json.dumps(people.users).encode())
+    digest.update(people.ends.tobytes() + people.histories.items.tobytes())
+    info = bundle.info
+    settings = {
+        "base": info.base,
+        "profile": info.profile,
+        "payload": info.payload_form,
+        "precision": info.precision,
+        "allowed_structures": info.allowed,
+        "format": form,
+        "users": len(people.users),
+        "histories": digest.hexdigest()[:16],
+    }
+    try:
+        (folder / "users").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder} (--output_dir): {error}") from None
+    path = folder / SETTINGS
+    if path.exists():
+        found = _read_settings(path)
+        differing = [key for key in settings if found.get(key) != settings[key]]
+        if differing:
+            raise ConfigError(
+                f"{folder} holds another export ({', '.join(differing)} differ): choose another "
+                "--output_dir, or remove it"
+            )
+    elif (folder / MANIFEST).exists():
+        raise ConfigError(
+            f"{folder} has a {MANIFEST} but no {SETTINGS}: choose another --output_dir"
+        )
+    else:
+        write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _finished_lines(manifest: Path) -> int:
+    """Number of users whose files are there; what a killed process left of a line is cut off."""
+    if not manifest.exists():
+        return 0
+    data = manifest.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        write_whole(manifest, whole)
+    return whole.count(b"\n")
+
+
+def _write_graphs(folder: Path, bundle: BaseBundle) -> None:
+    # Imported here: payloads alone do not need the extra.
+    from recbole_fofa.cloud.onnx_graph import make_graph
+
+    for n_kept in sorted({code.bit_count() for code in bundle.info.allowed}):
+        write_whole(folder / f"network-{n_kept}.onnx", make_graph(bundle, n_kept))
+
+
+@torch.no_grad()
+def _payloads(
+    model: ForwardOFA, bundle: BaseBundle, people: Population, begin: int
+) -> Iterator[tuple[int, dict[str, Any], bytes]]:
+    """Place, manifest line and file of each user of the chunk that begins at a place."""
+    info = bundle.info
+    chosen = slice(begin, begin + CHUNK)
+    ends = people.ends[chosen]
+    begins = np.maximum(people.begins[chosen], ends - info.adapt_length)
+    behaviour = people.histories.slices(begins, ends)
+    lengths = torch.from_numpy(ends - begins)
+    shares = None
+    if info.budget is not None:
+        shares = torch.full((len(ends),), info.budget, dtype=torch.float64)
+    decision = model.decide(
+        behaviour.to(model.device),
+        lengths.to(model.device),
+        shares.to(model.device) if shares is not None else None,
+        allowed_structures(info).to(model.device),
+    )
+    size = sum(value.size for value in bundle.tensors.values())
+    costs: dict[int, Any] = {}
+    for offset, row in enumerate(decision.structure.int().tolist()):
+        structure = tuple(row)
+        interest = decision.interest[offset] if decision.interest is not None else None
+        data = assemble(model, info, structure, interest).to_bytes(info)
+        code = structure_code(structure)
+        if code not in costs:
+            costs[code] = structure_cost(model.network, info, size, structure)
+        user = people.users[begin + offset]
+        line = {
+            "user": user,
+            "file": file_of(user),
+            "structure": "".join(map(str, structure)),
+            "payload_bytes": len(data),
+            "macs": costs[code].macs,
+            "uplink_bytes": uplink_size(info, model.settings.hidden_size),
+        }
+        yield begin + offset, line, data

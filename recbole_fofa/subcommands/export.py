@@ -1,0 +1,98 @@
+"""``export``: files for devices from a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_fofa.device_profile import load_profile, shipped_profiles
+from recbole_fofa.errors import ConfigError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``export``; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    profile = load_profile(arguments.profile)  # before anything slow
+    users = _users(arguments)
+    if arguments.format == "onnx":
+        _need_onnx()
+    from recbole_fofa.cloud.assemble import check_exportable
+    from recbole_fofa.cloud.export import export, population
+    from recbole_fofa.quick_start import load_data_and_model
+
+    _, model, dataset, *_ = load_data_and_model(arguments.checkpoint)
+    check_exportable(model)
+    manifest = export(
+        model,
+        population(dataset, users),
+        profile,
+        arguments.output_dir,
+        form=arguments.format,
+        show_progress=not arguments.quiet,
+    )
+    sys.stdout.write(_summary(manifest))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_recbole_fofa export",
+        description="Write a bundle for a device class and a payload for each user.",
+    )
+    parser.add_argument("--checkpoint", required=True, help="a .pth that training wrote")
+    parser.add_argument(
+        "--profile",
+        default="mid",
+        help=f"device class: {', '.join(shipped_profiles())} or a .yaml file (default: mid)",
+    )
+    parser.add_argument("--output_dir", required=True, help="folder of the files")
+    parser.add_argument("--users", nargs="+", help="tokens of users (default: all)")
+    parser.add_argument("--users_file", help="file with one user token a line")
+    parser.add_argument(
+        "--format",
+        choices=("payload", "onnx"),
+        default="payload",
+        help="onnx writes the graphs of each number of kept blocks too",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+def _users(arguments: argparse.Namespace) -> list[str] | None:
+    if arguments.users_file is None:
+        return arguments.users  # type: ignore[no-any-return]
+    if arguments.users is not None:
+        raise ConfigError("--users and --users_file are both given: leave one out")
+    try:
+        text = Path(arguments.users_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--users_file {arguments.users_file}: {error}") from None
+    users = text.splitlines()
+    if not users:
+        raise ConfigError(f"--users_file {arguments.users_file} has no line")
+    return users
+
+
+def _need_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "--format onnx needs the extra: pip install 'recbole_fofa[onnx]'"
+        ) from None
+
+
+def _summary(manifest: Path) -> str:
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    counts = Counter(line["structure"] for line in lines).most_common(5)
+    n_users = len(lines)
+    payload, macs = (sum(line[key] for line in lines) for key in ("payload_bytes", "macs"))
+    return (
+        f"{n_users} users in {manifest.parent}: mean payload {payload / n_users:.0f} bytes, uplink "
+        f"{lines[0]['uplink_bytes']} bytes, {macs / n_users:.0f} MACs a request; structures "
+        f"{', '.join(f'{name} x{count}' for name, count in counts)}\n"
+    )

@@ -1,0 +1,241 @@
+"""``export``: what it writes, that a killed one ends the same, what it refuses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small import cycle_settings
+
+from recbole_fofa.cloud.export import file_of, population
+from recbole_fofa.command_line import main
+from recbole_fofa.device.onnx_engine import OnnxEngine
+from recbole_fofa.device.runtime import DeviceRuntime
+from recbole_fofa.device_profile import load_profile
+from recbole_fofa.quick_start import load_data_and_model, run_recbole_fofa
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a short run on the ring."""
+    folder = tmp_path_factory.mktemp("trained")
+    run_recbole_fofa(config_dict=cycle_settings(folder, epochs=1, n_layers=3))
+    (path,) = (path for path in folder.glob("out/**/*.pth") if not path.name.endswith("-last.pth"))
+    return path
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def export(checkpoint: Path, folder: Path, *words: str) -> int:
+    return main(
+        ["export", "--checkpoint", str(checkpoint), "--output_dir", str(folder), "-q", *words]
+    )
+
+
+def test_files_serve_every_user(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device with these files scores as the model does with the user's whole history."""
+    assert export(checkpoint, tmp_path / "x", "--profile", "high", "--format", "onnx") == 0
+    assert "60 users in" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "x/manifest.jsonl").read_text().splitlines()]
+    _, model, dataset, *_ = load_data_and_model(checkpoint)
+    people = population(dataset)
+    assert [line["user"] for line in lines] == people.users
+    bundle = (tmp_path / "x/base.safetensors").read_bytes()
+    device = DeviceRuntime(bundle)
+    graphs = OnnxEngine(
+        device.bundle, lambda n: (tmp_path / "x" / f"network-{n}.onnx").read_bytes()
+    )
+    for row, line in enumerate(lines[:20]):
+        data = (tmp_path / "x" / line["file"]).read_bytes()
+        assert len(data) == line["payload_bytes"] <= load_profile("high").max_payload_bytes
+        ids = people.histories.items[people.begins[row] : people.ends[row]]
+        assert len(ids) == 12  # the validation and the test item too
+        history = [people.item_tokens[item] for item in ids]
+        with torch.no_grad():
+            behaviour = torch.from_numpy(ids[-8:])[None]
+            adaptation = model.adapt(behaviour, torch.tensor([8]))
+            assert "".join(str(int(bit)) for bit in adaptation.structure[0]) == line["structure"]
+            hidden = model.encode(behaviour, adaptation)[0, -1]
+            expected = (model.item_embedding.weight[1:] @ hidden).numpy()
+        for engine in (None, graphs):
+            runtime = DeviceRuntime(bundle, engine)
+            runtime.apply(data)
+            found = runtime.score(history, people.item_tokens[1:])
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        uplink = device.uplink(history)
+        assert len(uplink.to_bytes()) == line["uplink_bytes"]
+        assert "".join(map(str, uplink.structure)) == line["structure"]
+
+
+def test_profiles_bind(checkpoint: Path, tmp_path: Path) -> None:
+    one_block = load_data_and_model(checkpoint)[1].network.block_macs[0]
+    (tmp_path / "watch.yaml").write_text(f"max_macs: {one_block}\nprecision: int8\n")
+    assert export(checkpoint, tmp_path / "x", "--profile", str(tmp_path / "watch.yaml")) == 0
+    lines = [json.loads(line) for line in (tmp_path / "x/manifest.jsonl").read_text().splitlines()]
+    assert {line["structure"].count("1") for line in lines} == {1}
+    assert {line["macs"] for line in lines} == {one_block}
+
+
+def test_users_by_name_and_by_file(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "users.txt").write_text("u7\nu3\nu7\n")
+    assert export(checkpoint, tmp_path / "a", "--users", "u7", "u3") == 0
+    assert export(checkpoint, tmp_path / "b", "--users_file", str(tmp_path / "users.txt")) == 0
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    assert set(files_of(tmp_path / "a")) == {
+        "base.safetensors",
+        "export.json",
+        "manifest.jsonl",
+        "users/u3.safetensors",
+        "users/u7.safetensors",
+    }
+
+
+def test_file_names_are_safe_and_differ() -> None:
+    users = ["a", "A/b", "../up", ".", "..", "", "é", "x" * 500, "x" * 501, "a b", "con:1", "a%2Fb"]
+    names = [file_of(user) for user in users]
+    assert len(set(names)) == len(names)
+    for name in names:
+        folder, _, base = name.partition("/")
+        assert folder == "users"
+        assert "/" not in base
+        assert not base.startswith(".") or base == ".safetensors"
+        assert len(base) < 200
+        assert base.isascii()
+
+
+def test_a_stopped_export_ends_with_the_same_files(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each point where something is written, in the middle of a line too."""
+    monkeypatch.setattr("recbole_fofa.cloud.export.CHUNK", 16)
+    assert export(checkpoint, tmp_path / "whole") == 0
+    expected = files_of(tmp_path / "whole")
+    from recbole_fofa.cloud import export as module
+
+    real = module.write_whole
+    for n_writes in (0, 1, 2, 3, 17, 30, 61):
+        folder = tmp_path / f"stopped-{n_writes}"
+        left = itertools.count(n_writes, -1)
+
+        def failing(path: Path, data: bytes, left: Any = left) -> None:
+            if next(left) == 0:
+                path.with_name(path.name + ".part").write_bytes(data[: len(data) // 2])
+                raise KeyboardInterrupt
+            real(path, data)
+
+        monkeypatch.setattr(module, "write_whole", failing)
+        assert export(checkpoint, folder) == 130
+        monkeypatch.setattr(module, "write_whole", real)
+        if (folder / "manifest.jsonl").exists():
+            with (folder / "manifest.jsonl").open("a") as file:
+                file.write('{"user": "u9", "fi')
+        assert export(checkpoint, folder) == 0
+        assert files_of(folder) == expected
+
+
+@pytest.mark.slow
+def test_a_killed_export_ends_with_the_same_files(checkpoint: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments until it gets through."""
+    assert export(checkpoint, tmp_path / "whole") == 0
+    draw = random.Random(3)
+    words = ["--checkpoint", checkpoint, "--output_dir", tmp_path / "killed", "-q"]
+    command = [sys.executable, ROOT / "run_recbole_fofa.py", "export", *words]
+    n_killed = 0
+    for _ in range(12):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (tmp_path / "killed" / "export.json").exists():
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        n_killed += process.wait() == -signal.SIGKILL
+    assert n_killed
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=True).returncode == 0
+    found = {k: v for k, v in files_of(tmp_path / "killed").items() if not k.endswith(".part")}
+    assert found == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--users", "u1", "nobody"], "1 of 2 users are not in cycle, the first is 'nobody'"),
+        (["--profile", "lwo"], "no device profile 'lwo'; did you mean 'low'"),
+        (["--users_file", "/none"], "--users_file /none"),
+        (["--users", "u1", "--users_file", "x"], "leave one out"),
+    ],
+)
+def test_faults_are_told_before_anything_is_written(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    assert export(checkpoint, tmp_path / "x", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_another_export_is_not_written_over(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(checkpoint, tmp_path / "x", "--profile", "low") == 0
+    before = files_of(tmp_path / "x")
+    assert export(checkpoint, tmp_path / "x", "--profile", "mid", "--users", "u1") == 2
+    error = capsys.readouterr().err
+    assert "holds another export (profile, precision, allowed_structures, users" in error
+    assert files_of(tmp_path / "x") == before
+    assert export(checkpoint, tmp_path / "x", "--profile", "low") == 0
+    assert files_of(tmp_path / "x") == before
+
+
+def test_folders_that_cannot_be_written(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert export(checkpoint, tmp_path / "file") == 2
+    assert "(--output_dir)" in capsys.readouterr().err
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/manifest.jsonl").write_text("{}\n")
+    assert export(checkpoint, tmp_path / "x") == 2
+    assert "no export.json" in capsys.readouterr().err
+
+
+def test_other_models_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_recbole_fofa("DUET", config_dict=cycle_settings(tmp_path, epochs=1))
+    path = next(p for p in tmp_path.glob("out/**/*.pth") if not p.name.endswith("-last.pth"))
+    assert export(path, tmp_path / "x") == 2
+    assert "DUET has no structures or parameters of single users" in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(tmp_path / "none.pth", tmp_path / "x") == 2
+    assert "no checkpoint at" in capsys.readouterr().err
+
+
+def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "export" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", "--help"])
+    assert stopped.value.code == 0
+    assert "--profile" in capsys.readouterr().out
