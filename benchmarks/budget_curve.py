@@ -10,15 +10,13 @@ with the same settings. Full ranking, leave-one-out, the epoch with the best val
 from __future__ import annotations
 
 import argparse
-import tempfile
 from typing import Any
 
 import torch
 from record import PROTOCOL, append_line, provenance
+from training import trained
 
 from recbole_fofa.evaluator.structures import shuffled_structures, summarize_structures
-from recbole_fofa.quick_start import build_model, checked_config, prepare_data
-from recbole_fofa.registry import get_trainer
 
 MODELS = ["ForwardOFA", "static"]
 
@@ -46,9 +44,7 @@ def main() -> None:
 def budgets(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """One model, trained once, at every share of 1 .. ``n_layers`` blocks."""
     n_layers = arguments.n_layers
-    trainer, *data = trained(
-        seed, arguments, n_layers=n_layers, budget_aware=True, use_controller=True
-    )
+    trainer, *data = trained(seed, epochs=arguments.epochs, n_layers=n_layers, budget_aware=True)
     lines = []
     for kept in range(1, n_layers + 1):
         share = kept / n_layers
@@ -66,27 +62,6 @@ def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[st
         seed, arguments, n_layers=depth, use_controller=False, use_mapper=False
     )
     return [measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, *data)]
-
-
-def trained(seed: int, arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any, Any]:
-    """A trainer whose model is that of the best epoch, and its validation and test loaders."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "seed": seed,
-            "epochs": arguments.epochs,
-            "output_dir": folder,
-            "quiet": True,
-            "metric_decimal_place": 6,
-            "valid_metric": "NDCG@10",
-            **changes,
-        }
-        config = checked_config(config_dict=settings)
-        train, valid, test = prepare_data(config)
-        torch.manual_seed(seed)
-        trainer = get_trainer(config)(config, build_model(config, train))
-        trainer.fit(train, valid)
-        trainer.evaluate(valid)  # loads the best epoch
-    return trainer, valid, test
 
 
 def measured(
