@@ -1,11 +1,11 @@
 """To adapt in one forward pass, against fine-tuning the same network on the device.
 
-For users with full histories: the device's uplink (numpy), the cloud's payload, its application;
-beside it one epoch of Adam on all tensors of the user's assembled network, with the softmax over
-all items. "prefixes" has one row for each prefix of the user's history, 32 in a batch, as RecBole
-and DUET train; "sequence" is the least that one could do: one step on the whole history, with a
-loss at every position. Each way runs in a process of its own, in turns, on one thread; peak memory
-is what the process takes beyond what it had when everything was loaded.
+For users drawn at random: the device's uplink (numpy), the cloud's payload, its application;
+beside it one epoch over the user's history of Adam on all tensors of the user's own network, with
+the softmax over all items. "prefixes" has one row for each prefix, 32 in a batch, as RecBole and
+DUET train; "windows" is the least that one could do: one step on all windows of 50 items at once,
+with a loss at every position. Each way runs in a process of its own, in turns, on one thread; peak
+memory is what the process takes beyond what it had when everything was loaded.
 
     python benchmarks/adaptation.py
 """
@@ -36,12 +36,12 @@ from recbole_fofa.model.assembled import AssembledNetwork
 from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 
 LENGTH = 50
-WAYS = ("forward adaptation", "fine-tuning, prefixes", "fine-tuning, sequence")
+WAYS = ("forward adaptation", "fine-tuning, prefixes", "fine-tuning, windows")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, default=20)
+    parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", choices=WAYS, help="measure one way in this process, print it")
     arguments = parser.parse_args()
@@ -62,8 +62,8 @@ def main() -> None:
         line = {
             "way": way,
             "dataset": "ml-100k",
-            "history": LENGTH,
             "users": arguments.users,
+            "mean_history": rows[0]["mean_history"],
             "seconds_per_user": round(seconds[way], 6),
             "ratio_to_forward": round(seconds[way] / seconds[WAYS[0]], 1),
             "peak_memory_bytes": int(np.median([row["peak_memory_bytes"] for row in rows])),
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def measure(way: str, n_users: int) -> dict[str, float]:
-    """Median seconds a user, and bytes beyond what the loaded process had."""
+    """Mean seconds a user, and bytes beyond what the loaded process had."""
     torch.set_num_threads(1)
     config = checked_config(config_dict={"quiet": True})
     train, *_ = prepare_data(config)
@@ -91,15 +91,19 @@ def measure(way: str, n_users: int) -> dict[str, float]:
             call(row)
             times.append(time.perf_counter() - started)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": float(np.median(times)), "peak_memory_bytes": 1024.0 * grown}
+    return {
+        "seconds": float(np.mean(times)),
+        "peak_memory_bytes": 1024.0 * grown,
+        "mean_history": float(np.mean([len(row) for row in rows])),
+    }
 
 
 def histories(loader: Any, n_users: int) -> list[list[int]]:
-    """The newest items of the first users who have enough of them."""
+    """Whole histories of users, the same in every process."""
     flat = loader._dataset.histories
     ends = np.flatnonzero(np.r_[flat.users[1:] != flat.users[:-1], True]) + 1
-    long = [end for end in ends if end - flat.starts[end - 1] > LENGTH]
-    return [flat.items[end - LENGTH : end].tolist() for end in long[:n_users]]
+    chosen = np.random.default_rng(0).choice(ends, n_users, replace=False)
+    return [flat.items[flat.starts[end - 1] : end].tolist() for end in chosen]
 
 
 def forward(model: Any, tokens: list[str]) -> Callable[[list[int]], None]:
@@ -136,38 +140,42 @@ def fine_tuning(model: Any, tokens: list[str], batches: Any) -> Callable[[list[i
     def epoch(row: list[int]) -> None:
         network.block_parameters.load_state_dict(start)
         optimizer = torch.optim.Adam(network.block_parameters.parameters(), lr=0.001)
-        for item_seq, lengths, targets in batches(row):
+        for item_seq, places, targets in batches(row):
             optimizer.zero_grad()
             x = network.backbone.embed(table[item_seq])
             for index, own in zip(network.kept, network.block_parameters, strict=True):
                 x = network.backbone.apply_block(index, x, dict(own.named_parameters()))
-            hidden = network.backbone.finish(x)
-            chosen = hidden[0] if lengths is None else hidden[torch.arange(len(x)), lengths - 1]
-            F.cross_entropy(chosen @ table.T, targets).backward()
+            hidden = network.backbone.finish(x)[places]
+            F.cross_entropy(hidden @ table.T, targets).backward()
             optimizer.step()
 
     return epoch
 
 
 def prefixes(row: list[int]) -> Any:
-    """Rows of (padded prefix, its length, its next item), 32 at a time, shuffled."""
-    places = 1 + torch.randperm(len(row) - 1)
-    for chosen in places.split(32):
-        padded = torch.zeros(len(chosen), LENGTH, dtype=torch.long)
-        for line, place in enumerate(chosen.tolist()):
-            padded[line, :place] = torch.tensor(row[:place])
-        yield padded, chosen, torch.tensor(row)[chosen]
+    """Newest items of each prefix, their last place, the next item: 32 rows at a time, shuffled."""
+    for chosen in (1 + torch.randperm(len(row) - 1)).split(32):
+        parts = [row[max(0, place - LENGTH) : place] for place in chosen.tolist()]
+        last = torch.tensor([len(part) - 1 for part in parts])
+        yield padded(parts), (torch.arange(len(parts)), last), torch.tensor(row)[chosen]
 
 
-def sequence(row: list[int]) -> Any:
-    """The history but for its last item, and the next item at every position."""
-    yield torch.tensor([row[:-1]]), None, torch.tensor(row[1:])
+def windows(row: list[int]) -> Any:
+    """All windows of the history in one batch, and the next item at every place."""
+    parts = [row[begin : begin + LENGTH + 1] for begin in range(0, len(row) - 1, LENGTH)]
+    item_seq = padded([part[:-1] for part in parts])
+    yield item_seq, item_seq > 0, torch.tensor([item for part in parts for item in part[1:]])
+
+
+def padded(parts: list[list[int]]) -> torch.Tensor:
+    """On the right, to the full input length."""
+    return torch.tensor([part + [0] * (LENGTH - len(part)) for part in parts])
 
 
 CALLS: dict[str, Callable[[Any, list[str]], Callable[[list[int]], None]]] = {
     "forward adaptation": forward,
     "fine-tuning, prefixes": lambda model, tokens: fine_tuning(model, tokens, prefixes),
-    "fine-tuning, sequence": lambda model, tokens: fine_tuning(model, tokens, sequence),
+    "fine-tuning, windows": lambda model, tokens: fine_tuning(model, tokens, windows),
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Full ranking, leave-one-out; ranks count every item with a higher score.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,13 +79,14 @@ def on_devices(model: Any, test: Any, profile: DeviceProfile) -> dict[str, Any]:
     cloud = CloudService(model, tokens)
     device = DeviceRuntime(cloud.enroll(profile))
     histories = test._dataset.histories
-    ups, downs, gains = [], [], []
+    ups, downs, gains, structures = [], [], [], Counter()
     for position in test._dataset.inter_feat[POSITION].tolist():
         ids = histories.items[histories.starts[position] : position]
         history = [tokens[item] for item in ids]
         message = device.uplink(history).to_bytes()
         answer = cloud.handle(message)
         device.apply(answer)
+        structures["".join(map(str, device.payload.structure))] += 1
         scores = device.score(history, tokens[1:])
         rank = 1 + int((scores > scores[histories.items[position] - 1]).sum())
         gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
@@ -96,6 +98,7 @@ def on_devices(model: Any, test: Any, profile: DeviceProfile) -> dict[str, Any]:
         "uplink_bytes": round(float(np.mean(ups)), 1),
         "ndcg@10": float(np.mean(gains)),
         "users": len(gains),
+        "structures": dict(structures.most_common()),
     }
 
 

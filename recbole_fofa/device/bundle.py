@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -76,14 +76,19 @@ class BaseBundle:
 
     info: BundleInfo
     tensors: Mapping[str, np.ndarray]
+    _parts: dict[str, Mapping[str, np.ndarray]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
-    def part(self, prefix: str) -> dict[str, np.ndarray]:
-        """The tensors whose names begin so, by the rest of their names."""
-        return {
-            name.removeprefix(prefix): value
-            for name, value in self.tensors.items()
-            if name.startswith(prefix)
-        }
+    def part(self, prefix: str) -> Mapping[str, np.ndarray]:
+        """The tensors whose names begin so, by the rest of their names; not to be changed."""
+        if prefix not in self._parts:
+            self._parts[prefix] = {
+                name.removeprefix(prefix): value
+                for name, value in self.tensors.items()
+                if name.startswith(prefix)
+            }
+        return self._parts[prefix]
 
     def to_bytes(self) -> bytes:
         """As a file."""

@@ -119,7 +119,7 @@ def block_parameters(bundle: BaseBundle, payload: DevicePayload) -> list[dict[st
 def _changed_base(bundle: BaseBundle, payload: DevicePayload, index: int) -> dict[str, np.ndarray]:
     """``base + code basis`` for vectors, ``base + left core right`` for low-rank matrices."""
     info = bundle.info
-    tensors = bundle.part(f"base.{index}.")
+    tensors = dict(bundle.part(f"base.{index}."))
     if info.mapper_form is None:
         return tensors
     factors = bundle.part(f"change.{index if info.parallel_mappers else 0}.")
