@@ -59,7 +59,11 @@ def budgets(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """A network of some depth, trained alone."""
     trainer, *data = trained(
-        seed, arguments, n_layers=depth, use_controller=False, use_mapper=False
+        seed,
+        epochs=arguments.epochs,
+        n_layers=depth,
+        use_controller=False,
+        use_mapper=False,
     )
     return [measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, *data)]
 
