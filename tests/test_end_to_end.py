@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from recbole_fofa.model.backbone import BACKBONES
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = """--epochs=2 --hidden_size=32 --inner_size=64 --MAX_ITEM_LIST_LENGTH=20 --session_length=20
 --adapt_seq_length=20 --train_batch_size=128 --learning_rate=0.01 --torch_threads=1""".split()
@@ -62,6 +64,21 @@ def test_quiet_shows_the_result_only(tmp_path: Path) -> None:
     log, result = run_command(tmp_path, "--dataset", "ml-100k", "--quiet", "--epochs=0", *few)
     assert re.fullmatch(r".* INFO  test result: .*\n", log)
     assert str(result["test_result"]["ndcg@10"]) in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["ForwardOFA", "DUET"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_trains_on_ml_100k(tmp_path: Path, backbone: str, model: str) -> None:
+    settings = ROOT / "properties" / "backbone" / f"{backbone}.yaml"
+    few = [word for word in SMALL if not word.startswith("--epochs")]
+    words = ["--model", model, "--config_files", str(settings), "--epochs=4", *few]
+    log, result = run_command(tmp_path, *words)
+    # Better than a ranking by popularity (about 0.02), and still falling.
+    assert result["test_result"]["ndcg@10"] > 0.025
+    losses = [float(x) for x in re.findall(r"train loss: ([\d.]+)", log)]
+    assert len(losses) == 4
+    assert losses == sorted(losses, reverse=True)
 
 
 @pytest.mark.slow
