@@ -1,104 +1,31 @@
-"""Tables of the README from the lines in ``results/``.
+"""The README's section of results and ``docs/results.md``, from the lines in ``results/``.
 
-python benchmarks/report.py            # prints them
-python benchmarks/report.py --write    # puts them between the README's marks
+python benchmarks/report.py            # prints both
+python benchmarks/report.py --write    # writes both
 """
 
 from __future__ import annotations
 
 import sys
-from statistics import mean, stdev
-from typing import Any
 
+import tables
 from record import RESULTS, read_lines
+from tables import origin, runs
 
-README = RESULTS.parent.parent / "README.md"
+ROOT = RESULTS.parent.parent
+README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
 DEFAULT_THREADS = 2
-"""Of the machine that measured the default command."""
+"""Of the machine that measured the whole default command."""
 START, END = "<!-- results -->\n", "<!-- /results -->\n"
 
 
-def latest(name: str) -> list[dict[str, Any]]:
-    """Of each model, number of threads and seed the line that was measured last."""
-    keys = ("model", "threads", "seed")
-    return list({tuple(line[key] for key in keys): line for line in read_lines(name)}.values())
-
-
-def default_runs() -> list[dict[str, Any]]:
-    """Our runs with the default number of threads; the others are of earlier defaults."""
-    return [line for line in latest("ml100k_accuracy") if line["threads"] == DEFAULT_THREADS]
-
-
-def accuracy_table() -> str:
-    """Test metrics on ml-100k, mean and standard deviation over seeds."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for line in [*latest("stock_recbole"), *default_runs()]:
-        groups.setdefault((line["model"], line["threads"]), []).append(line)
-    rows = [
-        "| ml-100k | threads | seeds | valid NDCG@10 | test NDCG@10 | Hit@10 | MRR@10 | MACs |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for (model, threads), lines in groups.items():
-        names = ("valid_ndcg", "test_ndcg", "test_hit", "test_mrr")
-        cells = [_spread(lines, f"{name}@10") for name in names]
-        share = mean(line.get("mean_macs_share", 1.0) for line in lines)
-        seeds = ", ".join(str(line["seed"]) for line in lines)
-        rows.append(f"| {model} | {threads} | {seeds} | {' | '.join(cells)} | {share:.0%} |")
-    return "\n".join(rows)
-
-
-def _spread(lines: list[dict[str, Any]], name: str) -> str:
-    values = [line[name] for line in lines]
-    return f"{mean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
-
-
-def structures_table() -> str:
-    """Keep rate per block and users of each structure, one row per seed."""
-    rows = [
-        "| seed | seconds | keep rate per block | users of each structure |",
-        "|---|---|---|---|",
-    ]
-    for line in default_runs():
-        if line["model"] == "ForwardOFA":
-            rates = ", ".join(f"{rate:.2f}" for rate in line["keep_rate"])
-            counts = ", ".join(f"{name}: {count}" for name, count in line["structures"].items())
-            rows.append(f"| {line['seed']} | {line['seconds']:.0f} | {rates} | {counts} |")
-    return "\n".join(rows)
-
-
-def speed_table() -> str:
-    """Seconds per epoch of the latest side-by-side run."""
-    lines = read_lines("speed")[-4:]
-    slowest = lines[0]["seconds_per_epoch"]
-    rows = [
-        "| ml-100k | steps an epoch | s an epoch | first row / this | this / static |",
-        "|---|---|---|---|---|",
-    ]
-    for line in lines:
-        seconds = line["seconds_per_epoch"]
-        rows.append(
-            f"| {line['way']} | {line['steps_per_epoch']} | {seconds:.1f} | "
-            f"{slowest / seconds:.1f} | {line['ratio_to_static']:.2f} |"
-        )
-    return "\n".join(rows)
-
-
-def origin(lines: list[dict[str, Any]]) -> str:
-    """Commands, commits and the machine of a table's lines."""
-    commands = "\n".join(dict.fromkeys(line["command"] for line in lines))
-    commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
-    threads = " and ".join(dict.fromkeys(str(line["threads"]) for line in lines))
-    one = lines[-1]
-    versions = ", ".join(f"{package} {version}" for package, version in one["versions"].items())
-    return (
-        f"```bash\n{commands}\n```\n\nCommits {commits}; {one['hardware']}, threads: {threads}; "
-        f"Python {one['python']}, {versions}."
-    )
-
-
-def results() -> str:
-    """The whole section."""
+def readme() -> str:
+    """The README's section."""
+    of_sasrec = [line for line in runs(1) if not tables.other_backbone(line)]
     return f"""## Results
+
+More tables, among them gradient conflict, other backbones, latency and costs of adaptation, are in
+[docs/results.md](docs/results.md).
 
 ### Accuracy
 
@@ -107,25 +34,51 @@ epoch with the best validation score is tested; MACs are those of the blocks. "R
 RecBole's own class, trainer and augmentation with its default hyper-parameters but batches of 256,
 stopped after 5 epochs without a better validation NDCG@10. The learning rate, its decay, the
 dropouts, the batch size and the length of windows of ForwardOFA were chosen on validation scores,
-in about 25 short runs on the same data; the static backbone has the same settings. RecBole's SASRec
-was not tuned, so its row is what its users get, not the best that it can do: more tuning went into
-our rows than into its.
+in about 25 short runs on the same data; the static backbone and DUET have the same settings.
+RecBole's SASRec was not tuned, so its row is what its users get, not the best that it can do.
 
-With 943 users one standard error of NDCG@10 is about 0.005, and another number of threads is as
-good as another seed. **On test users ForwardOFA is ahead of RecBole's SASRec with each of the three
-seeds, on validation users it is behind on average; neither is beyond noise. Of the static backbone
-it is ahead with two seeds of three, at two thirds of the blocks' MACs.** What it saves for certain
-is compute on the device and time in training.
+With 943 users one standard error of NDCG@10 is about 0.005. **On test users ForwardOFA is ahead of
+the static backbone with each of three seeds and of RecBole's SASRec with two, at two thirds of the
+blocks' MACs; on validation users it is behind RecBole's SASRec on average. DUET, which keeps all
+blocks and generates two dense layers behind them, is ahead of ForwardOFA with each seed, by less
+than a standard error.** DUET with a trained generator is ahead of DUET as its public code leaves
+it. What ForwardOFA saves for certain is compute and bytes on the device, and time in training.
 
-{accuracy_table()}
+{tables.accuracy()}
 
-{origin(default_runs())}
+{origin(of_sasrec)}
 
-{origin(latest("stock_recbole"))}
+{origin(read_lines("stock_recbole"))}
 
-Whole runs of ForwardOFA, from the command to the last line, and the structures of the test users:
+Whole default runs of ForwardOFA, from the command to the last line, and the structures of the test
+users (before budgets became targets; the default has none):
 
-{structures_table()}
+{tables.structures(DEFAULT_THREADS)}
+
+```bash
+python benchmarks/ml100k_accuracy.py --ways ForwardOFA --seeds 1 2 3
+```
+
+### One model, every budget
+
+Four blocks. One budget-aware model per seed, evaluated at each budget, beside a static network of
+that many blocks trained alone with the same settings; ml-100k, test NDCG@10, three seeds. Cost
+grows with the budget and is never over it. **Within noise the one model is at or above each static
+network.** Which user gets which blocks does not matter here: with structures shuffled over users
+it is as good.
+
+{tables.budgets()}
+
+{origin(read_lines("budget_curve"))}
+
+### What crosses the network
+
+Every test user's device computes its uplink in numpy, receives its payload as a file, and ranks all
+items in numpy. Two default blocks are 400 KB in fp32; users keep one or two.
+
+{tables.payloads()}
+
+{origin(read_lines("payload"))}
 
 ### Speed of training
 
@@ -133,20 +86,94 @@ Each in a process of its own, in turns while the others wait, the median of the 
 four in one process, as in the eight lines before these in `benchmarks/results/speed.jsonl`,
 ForwardOFA took 16.1 and 15.8 s an epoch, 2.3 times the static backbone.
 
-{speed_table()}
+{tables.speed()}
 
 {origin(read_lines("speed")[-4:])}
 """
 
 
+def details() -> str:
+    """``docs/results.md``."""
+    others = [line for line in runs(1) if tables.other_backbone(line)]
+    return f"""# More results
+
+Written by `python benchmarks/report.py --write` from the lines in `benchmarks/results`.
+
+## Do structures pull the same parameters apart?
+
+The paper's reason for separate, structure-conditioned mappers. Measured in training on ml-100k
+(three blocks, three epochs, three seeds): cosines between the gradients that groups of users with
+different structures send to the same parameters of a block and, as the yardstick, between halves of
+a group with one structure. All gradients of mini-batch groups are noisy, so what counts is the
+difference between the two.
+
+With shared weights, groups of different structures agree less than halves of one group do (cosine
+0.19 against 0.24, below zero in 25% against 18% of the pairs): there is a conflict, and it is
+small. With parallel mappers of the full form the difference is gone (0.05 against 0.05), but all
+cosines are lower than with shared weights: parameters that belong to single users share less to
+agree on. With low-rank changes it is about halved. Cosines as such are highest where weights are
+shared, so this is evidence for less of a structure's own conflict, and not for more agreement.
+
+{tables.conflict()}
+
+{origin(read_lines("gradient_conflict"))}
+
+## Structures by default
+
+Default settings, a device class without limits.
+
+{tables.device_structures()}
+
+{origin([x for x in read_lines("payload") if x["way"] == "low rank 16, fp32"])}
+
+## Other backbones
+
+The default command with `--backbone`; ml-100k, one seed each, so that a difference of 0.005 means
+nothing. The settings were chosen with SASRec's blocks.
+
+{tables.backbones()}
+
+{origin(others)}
+
+## A request on the device
+
+Milliseconds (p50) at batch 1 and input length 50, 100 candidates, one thread; in brackets the
+ratio to all blocks of the same way, and to the dense static network in torch. "Masked in the cloud"
+is how a batch is evaluated: the user's parameters as factors, dropped blocks not computed.
+
+{tables.latency()}
+
+{origin(read_lines("latency"))}
+
+## To adapt, or to fine-tune
+
+One forward adaptation, both sides and all checks of files included, against one epoch of
+fine-tuning of the same network on the user's whole history, on the same thread. "prefixes" is how
+RecBole and DUET train, one row for each prefix; "windows" is the least that one could do, one step
+on the whole history at once. Memory is what the process grew by: 0 is what fits into what it had.
+
+{tables.adaptation()}
+
+{origin(read_lines("adaptation")[-3:])}
+
+## Bulk adaptation
+
+Users a second on one core, payload files included, in batches of 256.
+
+{tables.throughput()}
+
+{origin(read_lines("throughput")[-8:])}
+"""
+
+
 def main() -> None:
-    text = results()
     if "--write" not in sys.argv:
-        print(text)
+        print(readme() + details())
         return
     before, rest = README.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    README.write_text(f"{before}{START}{text}{END}{after}", encoding="utf-8")
+    README.write_text(f"{before}{START}{readme()}{END}{after}", encoding="utf-8")
+    DETAILS.write_text(details(), encoding="utf-8")
 
 
 if __name__ == "__main__":
