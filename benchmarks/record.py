@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ def provenance(threads: int) -> dict[str, Any]:
     Call it before the work: the commit that a long run started from is the one that it measures.
     """
     return {
-        "command": " ".join(["python", *map(_relative, sys.argv)]),
+        "command": shlex.join(["python", *map(_relative, sys.argv)]),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
         "versions": {

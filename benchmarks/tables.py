@@ -222,13 +222,14 @@ def latency() -> str:
                 f"{line['p50_ms']:.2f} ({line['ratio_to_full']:.2f}, {line['ratio_to_static']:.2f})"
             )
         one = found[ways[0], n_kept]
-        rows.append([f"{n_kept} of {n_layers}", one["block_parameters"], one["macs"], *cells])
+        sizes = [f"{one[name]:,}" for name in ("block_parameters", "macs")]
+        rows.append([f"{n_kept} of {n_layers}", *sizes, *cells])
     static = found["static", n_layers]
     rows.append(
         [
             f"static, {n_layers}",
-            static["block_parameters"],
-            static["macs"],
+            f"{static['block_parameters']:,}",
+            f"{static['macs']:,}",
             f"{static['p50_ms']:.2f} (-, 1.00)",
             *["-"] * 3,
         ]
