@@ -12,4 +12,5 @@ lint:
 	lint-imports
 
 types:
-	mypy --strict recbole_fofa/model recbole_fofa/errors.py recbole_fofa/settings.py
+	mypy --strict recbole_fofa/model recbole_fofa/device recbole_fofa/errors.py \
+	    recbole_fofa/settings.py recbole_fofa/device_profile.py recbole_fofa/packaged.py

@@ -96,6 +96,31 @@ def test_profiles_bind(checkpoint: Path, tmp_path: Path) -> None:
     assert {line["macs"] for line in lines} == {one_block}
 
 
+def test_a_report_says_what_the_files_give(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for profile, difference in (("high", 1e-5), ("low", 0.2)):
+        folder = tmp_path / profile
+        words = ["--profile", profile, "--format", "onnx", "--report", "3"]
+        assert export(checkpoint, folder, *words) == 0
+        report = json.loads((folder / "report.json").read_text())
+        assert set(report["engines"]) == {"numpy", "onnxruntime"}
+        for found in report["engines"].values():
+            assert found["largest_relative_difference"] < difference
+            assert found["same_top_10"] > 0.7
+            assert 0 < found["p50_ms"] <= found["p95_ms"]
+        assert report["users"] == 3
+        assert '"same_top_10"' in capsys.readouterr().out
+    assert report["engines"]["numpy"]["largest_relative_difference"] > 0  # int8 rounds
+
+
+def test_standalone_graphs_are_listed(checkpoint: Path, tmp_path: Path) -> None:
+    assert export(checkpoint, tmp_path / "x", "--format", "standalone", "--users", "u1", "u2") == 0
+    for text in (tmp_path / "x/manifest.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        assert (tmp_path / "x" / line["onnx"]).stat().st_size == line["onnx_bytes"]
+
+
 def test_users_by_name_and_by_file(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "users.txt").write_text("u7\nu3\nu7\n")
     assert export(checkpoint, tmp_path / "a", "--users", "u7", "u3") == 0

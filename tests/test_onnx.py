@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from device_models import FREE, histories, model_and_tokens, padded
 
 from recbole_fofa.cloud.assemble import assemble, make_bundle
-from recbole_fofa.cloud.onnx_graph import make_graph
+from recbole_fofa.cloud.onnx_graph import make_graph, make_standalone_graph
 from recbole_fofa.cloud.service import CloudService
 from recbole_fofa.device.onnx_engine import OnnxEngine
 from recbole_fofa.device.payload import block_parameters
-from recbole_fofa.device.runtime import DeviceRuntime
+from recbole_fofa.device.runtime import DeviceRuntime, NumpyEngine
 from recbole_fofa.errors import DeviceError
 from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.model.network import Decision
@@ -111,6 +112,32 @@ def test_a_graph_of_another_model_is_refused(tmp_path: Path) -> None:
     device.apply(assemble(model, bundle.info, (1, 0, 0), torch.zeros(16)))
     with pytest.raises(DeviceError, match="the ONNX graph is of model"):
         device.score(tokens[1:3], tokens[1:])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_standalone_graph_needs_no_weights(tmp_path: Path, backbone: str) -> None:
+    """For runtimes that pack constant weights; there is nothing of a mapper in it."""
+    model, tokens = model_and_tokens(tmp_path, backbone=backbone, dilations=[1, 2])
+    bundle = make_bundle(model, FREE, tokens)
+    for structure in ((0, 0, 0), (0, 1, 0), (1, 0, 1)):
+        payload = assemble(model, bundle.info, structure, torch.randn(16))
+        data = make_standalone_graph(bundle, payload)
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        names = {value.name for value in session.get_inputs()}
+        assert names == {"item_emb", "lengths", "candidate_emb"}
+        feeds = {
+            "item_emb": np.random.default_rng(0).normal(size=(3, 5, 16)).astype(np.float32),
+            "lengths": np.array([1, 5, 3]),
+            "candidate_emb": np.random.default_rng(1).normal(size=(3, 4, 16)).astype(np.float32),
+        }
+        expected = NumpyEngine(bundle).scores(
+            np.flatnonzero(structure).tolist(), block_parameters(bundle, payload), *feeds.values()
+        )
+        np.testing.assert_allclose(session.run(["scores"], feeds)[0], expected, atol=1e-4)
+        held = sum(int(np.prod(c.dims)) for c in onnx.load_from_string(data).graph.initializer)
+        backbone_size = sum(p.numel() for p in model.network.backbone.parameters())
+        blocks = sum(structure) * model.network.backbone.blocks[0].size
+        assert blocks <= held <= blocks + backbone_size + 200
 
 
 def test_padding_is_never_read(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from recbole_fofa.cloud.assemble import allowed_structures, assemble, make_bundl
 from recbole_fofa.cloud.cost import structure_cost
 from recbole_fofa.data.sequences import Histories
 from recbole_fofa.device.bundle import BaseBundle
-from recbole_fofa.device.payload import structure_code
+from recbole_fofa.device.payload import DevicePayload, structure_code
 from recbole_fofa.device.uplink import uplink_size
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
@@ -82,15 +82,16 @@ def export(
     profile: DeviceProfile,
     output_dir: str | Path,
     *,
-    form: Literal["payload", "onnx"] = "payload",
+    form: Literal["payload", "onnx", "standalone"] = "payload",
     show_progress: bool = False,
 ) -> Path:
     """Write what the devices of a profile need; continues what was interrupted.
 
     ``base.safetensors`` is the bundle, ``users/*.safetensors`` are payloads, ``manifest.jsonl`` has
     a line for each user: file, structure, payload bytes, MACs of a request, uplink bytes. With
-    ``onnx``, ``network-<k>.onnx`` are the graphs of each number of kept blocks. Files are written
-    under a temporary name and renamed.
+    ``onnx``, ``network-<k>.onnx`` are the graphs of each number of kept blocks; with
+    ``standalone``, ``users/*.onnx`` are the users' own, weights included. Files are written under
+    a temporary name and renamed.
 
     Args:
         model: The trained model.
@@ -122,6 +123,8 @@ def export(
             for place, line, data in _payloads(model, bundle, people, begin):
                 if place >= n_done:
                     write_whole(folder / line["file"], data)
+                    if form == "standalone":
+                        line |= _write_own_graph(folder / line["file"], bundle, data)
                     lines.write(json.dumps(line) + "\n")
                     lines.flush()
                     bar.update()
@@ -206,6 +209,16 @@ def _write_graphs(folder: Path, bundle: BaseBundle) -> None:
 
     for n_kept in sorted({code.bit_count() for code in bundle.info.allowed}):
         write_whole(folder / f"network-{n_kept}.onnx", make_graph(bundle, n_kept))
+
+
+def _write_own_graph(payload_file: Path, bundle: BaseBundle, data: bytes) -> dict[str, Any]:
+    """Of the payload as the device reads it, so that it rounds alike; returns manifest entries."""
+    from recbole_fofa.cloud.onnx_graph import make_standalone_graph
+
+    graph = make_standalone_graph(bundle, DevicePayload.from_bytes(data, bundle.info))
+    path = payload_file.with_suffix(".onnx")
+    write_whole(path, graph)
+    return {"onnx": f"{path.parent.name}/{path.name}", "onnx_bytes": len(graph)}
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""One ONNX graph for each number of kept blocks; a user's weights are inputs of it.
+"""One ONNX graph for each number of kept blocks; a user's weights are inputs of it, or constants.
 
 There are no gates, no noise and no hypernetworks in it, so that nothing of the user it was made
-for can be baked in. Batch, number of candidates and input length are free.
+for can be baked in unasked. Batch, number of candidates and input length are free.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from recbole_fofa.cloud.onnx_blocks import ONNX_BACKBONES, Graph
+from recbole_fofa.cloud.onnx_blocks import ONNX_BACKBONES, Graph, OnnxBackbone
 from recbole_fofa.device.bundle import BaseBundle
+from recbole_fofa.device.payload import DevicePayload, block_integers, block_parameters
 
 OPSET, IR_VERSION = 17, 9
 
@@ -31,10 +32,7 @@ def make_graph(bundle: BaseBundle, n_kept: int) -> bytes:
         bundle: Of the device class; its input and output stage become constants.
         n_kept: Number of kept blocks, 0 to ``L``.
     """
-    graph = Graph()
-    backbone = ONNX_BACKBONES[bundle.info.backbone](
-        graph, bundle.info.sizes, bundle.part("backbone.")
-    )
+    graph, backbone = _begin(bundle)
     x = backbone.embed("item_emb")
     inputs = _request_inputs(bundle)
     for slot in range(n_kept):
@@ -47,6 +45,33 @@ def make_graph(bundle: BaseBundle, n_kept: int) -> bytes:
         x = backbone.apply_block(x, own)
     _scores(graph, backbone.finish(x))
     return _model(graph, inputs, {"base": bundle.info.base, "n_kept": n_kept})
+
+
+def make_standalone_graph(bundle: BaseBundle, payload: DevicePayload) -> bytes:
+    """One user's network with its weights as constants, for runtimes that pack them when loading.
+
+    Inputs and output are those of :func:`make_graph`, without the blocks'.
+
+    Args:
+        bundle: Of the device class.
+        payload: The user's.
+    """
+    graph, backbone = _begin(bundle)
+    x = backbone.embed("item_emb")
+    kept = np.flatnonzero(payload.structure).tolist()
+    for index, tensors in zip(kept, block_parameters(bundle, payload), strict=True):
+        values = tensors | block_integers(bundle.info, index)
+        x = backbone.apply_block(x, {name: graph.constant(v) for name, v in values.items()})
+    _scores(graph, backbone.finish(x))
+    structure = "".join(map(str, payload.structure))
+    notes = {"base": bundle.info.base, "structure": structure}
+    return _model(graph, _request_inputs(bundle), notes)
+
+
+def _begin(bundle: BaseBundle) -> tuple[Graph, OnnxBackbone]:
+    graph = Graph()
+    kind = ONNX_BACKBONES[bundle.info.backbone]
+    return graph, kind(graph, bundle.info.sizes, bundle.part("backbone."))
 
 
 def _request_inputs(bundle: BaseBundle) -> list[Any]:

@@ -10,6 +10,7 @@ import onnxruntime
 
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.numpy_backbones import Array
+from recbole_fofa.device.payload import block_integers
 from recbole_fofa.errors import DeviceError
 
 
@@ -46,11 +47,8 @@ class OnnxEngine:
             "candidate_emb": candidate_emb,
         }
         for slot, (index, own) in enumerate(zip(kept, parameters, strict=True)):
-            feeds |= {f"block_{slot}.{name}": value for name, value in own.items()}
-            if self._info.backbone == "nextitnet":
-                dilations = self._info.sizes["dilations"]
-                dilation = np.array(dilations[index % len(dilations)], np.int64)
-                feeds[f"block_{slot}.dilation"] = dilation
+            inputs = dict(own) | block_integers(self._info, index)
+            feeds |= {f"block_{slot}.{name}": value for name, value in inputs.items()}
         scores: Array = self._session(len(kept)).run(["scores"], feeds)[0]
         return scores
 

@@ -116,6 +116,14 @@ def block_parameters(bundle: BaseBundle, payload: DevicePayload) -> list[dict[st
     return [_changed_base(bundle, payload, index) for index in kept]
 
 
+def block_integers(info: BundleInfo, index: int) -> dict[str, np.ndarray]:
+    """Whole numbers that a block takes beside its tensors: the ``dilation`` of a NextItNet's."""
+    if info.backbone != "nextitnet":
+        return {}
+    dilations = info.sizes["dilations"]
+    return {"dilation": np.array(dilations[index % len(dilations)], np.int64)}
+
+
 def _changed_base(bundle: BaseBundle, payload: DevicePayload, index: int) -> dict[str, np.ndarray]:
     """``base + code basis`` for vectors, ``base + left core right`` for low-rank matrices."""
     info = bundle.info

@@ -18,23 +18,29 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     profile = load_profile(arguments.profile)  # before anything slow
     users = _users(arguments)
-    if arguments.format == "onnx":
-        _need_onnx()
+    if arguments.format != "payload":
+        _need_onnx(arguments.format)
     from recbole_fofa.cloud.assemble import check_exportable
     from recbole_fofa.cloud.export import export, population
     from recbole_fofa.quick_start import load_data_and_model
 
     _, model, dataset, *_ = load_data_and_model(arguments.checkpoint)
     check_exportable(model)
+    people = population(dataset, users)
     manifest = export(
         model,
-        population(dataset, users),
+        people,
         profile,
         arguments.output_dir,
         form=arguments.format,
         show_progress=not arguments.quiet,
     )
     sys.stdout.write(_summary(manifest))
+    if arguments.report:
+        from recbole_fofa.cloud.check_files import check_files
+
+        path = check_files(model, people, manifest.parent, arguments.report)
+        sys.stdout.write(path.read_text(encoding="utf-8"))
     return 0
 
 
@@ -54,9 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--users_file", help="file with one user token a line")
     parser.add_argument(
         "--format",
-        choices=("payload", "onnx"),
+        choices=("payload", "onnx", "standalone"),
         default="payload",
-        help="onnx writes the graphs of each number of kept blocks too",
+        help="onnx: a graph for each number of kept blocks too; standalone: one for each user too",
+    )
+    parser.add_argument(
+        "--report",
+        type=int,
+        metavar="N",
+        help="check the files of N users against the model; sizes and latency to report.json",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     return parser
@@ -77,7 +89,7 @@ def _users(arguments: argparse.Namespace) -> list[str] | None:
     return users
 
 
-def _need_onnx() -> None:
+def _need_onnx(form: str) -> None:
     try:
         import onnx  # noqa: F401
     except ImportError:
