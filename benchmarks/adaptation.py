@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 from training import item_tokens
 
+from recbole_fofa.cloud.assemble import assemble
 from recbole_fofa.cloud.service import CloudService
 from recbole_fofa.device.payload import block_parameters
 from recbole_fofa.device.runtime import DeviceRuntime
@@ -122,10 +123,10 @@ def network_of(model: Any, tokens: list[str], row: list[int]) -> AssembledNetwor
     """The user's network with all blocks, which is what fine-tuning starts from."""
     cloud = CloudService(model, tokens)
     device = DeviceRuntime(cloud.enroll(DeviceProfile(name="all")))
-    device.apply(cloud.handle(device.uplink([tokens[item] for item in row]).to_bytes()))
-    assert device.payload is not None
-    own = block_parameters(device.bundle, device.payload)
-    kept = np.flatnonzero(device.payload.structure).tolist()
+    every = (1,) * len(device.bundle.info.blocks)
+    interest = torch.from_numpy(device.uplink([tokens[item] for item in row]).interest)
+    own = block_parameters(device.bundle, assemble(model, device.bundle.info, every, interest))
+    kept = list(range(len(every)))
     tensors = [{name: torch.from_numpy(v) for name, v in block.items()} for block in own]
     return AssembledNetwork(model.network.backbone, kept, tensors)
 

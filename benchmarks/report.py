@@ -161,7 +161,7 @@ on the whole history at once. Memory is what the process grew by: 0 is what fits
 
 ## Bulk adaptation
 
-Users a second on one core, payload files included, in batches of 256.
+Users a second on one core, in batches of 256, with the bytes of each payload but no file.
 
 {tables.throughput()}
 

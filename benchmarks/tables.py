@@ -166,7 +166,7 @@ def payloads() -> str:
     rows = []
     for (dataset, way), lines in groups.items():
         size = mean(line["payload_bytes"] for line in lines)
-        full = mean(line["payload_bytes"] for line in whole[dataset])
+        full = mean(line["payload_bytes"] for line in whole.get(dataset, lines))
         up = lines[0]["uplink_bytes"]
         rows.append(
             [
@@ -210,7 +210,11 @@ def device_structures() -> str:
 
 def latency() -> str:
     """p50 of each way and number of kept blocks, and its ratio to all blocks."""
-    found = {(line["way"], line["n_kept"]): line for line in read_lines("latency")}
+    found = {
+        (line["way"], line["n_kept"]): line
+        for line in read_lines("latency")
+        if (line["backbone"], line["n_layers"], line["hidden_size"]) == ("sasrec", 8, 64)
+    }
     ways = ["assembled in torch", "numpy", "onnxruntime", "masked in the cloud"]
     n_layers = max(n_kept for _, n_kept in found)
     rows = []

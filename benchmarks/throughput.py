@@ -1,7 +1,7 @@
 """Bulk adaptation in the cloud: users a second on one core, and how it grows with the sizes.
 
-What is timed is what ``export`` does for each user: extractors and structures in batches of 256,
-then one payload file a user; beside it the batched part alone.
+Extractors and structures in batches of 256, then the bytes of each user's payload, which are not
+written; beside it the batched part alone.
 
     python benchmarks/throughput.py
 """

@@ -21,10 +21,11 @@ class DeviceProfile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(
-        min_length=1, max_length=64, description="Name; it travels in every message of the device."
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Letters, digits and _.-; it travels in every message of the device.",
     )
     max_macs: PositiveInt | None = Field(
-        None, description="MACs of the blocks for one request at full length; unset: no limit."
+        None, description="MACs of one request at full length, without scores; unset: no limit."
     )
     max_payload_bytes: PositiveInt | None = Field(
         None, description="Bytes of a user's payload; unset: no limit."

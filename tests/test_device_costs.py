@@ -132,11 +132,9 @@ def test_memory_and_macs_of_structures(tmp_path: Path) -> None:
     block = model.network.backbone.blocks[0].size
     assert costs[7].macs == 3 * costs[1].macs == 3 * model.network.block_macs[0]
     assert costs[7].memory_bytes - costs[1].memory_bytes == 2 * 4 * block
-    numbers = sum(value.size for value in bundle.tensors.values())
     states = model.network.backbone.activation_size(0, 8)
-    assert costs[1].memory_bytes == 4 * (numbers + block + states)
-    file_size = len(bundle.to_bytes())
-    assert 4 * numbers <= file_size <= 4 * numbers + 20_000
+    # All structures are allowed here, which is what the size of the bundle is reckoned with.
+    assert costs[1].memory_bytes == len(bundle.to_bytes()) + 4 * (block + states)
 
 
 def test_a_mask_costs_what_is_kept(tmp_path: Path) -> None:
@@ -202,6 +200,7 @@ def resized(model: Any, n_layers: int) -> Any:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("name: a b", "name: String should match pattern"),
         ("max_macs: -3", "max_macs: Input should be greater than 0"),
         ("max_mac: 3", "max_mac: Extra inputs are not permitted; known keys: name, max_macs"),
         ("precision: bf16", "precision: Input should be 'fp32', 'fp16' or 'int8'"),

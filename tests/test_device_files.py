@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from recbole_fofa.cloud.assemble import assemble, make_bundle
+from recbole_fofa.cloud.assemble import assemble, fingerprint, make_bundle
 from recbole_fofa.cloud.service import CloudService
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.codec import pack, packed_size, unpack
@@ -25,6 +25,7 @@ from recbole_fofa.device.precision import decode, encode
 from recbole_fofa.device.runtime import DeviceRuntime
 from recbole_fofa.device.uplink import Uplink, uplink_size
 from recbole_fofa.errors import DeviceError
+from recbole_fofa.model.backbone import BACKBONES
 
 names = st.text("abcdefghij_.", min_size=1, max_size=12)
 layouts = st.dictionaries(
@@ -159,6 +160,92 @@ def test_other_versions_and_kinds_are_named(
     monkeypatch.undo()
     with pytest.raises(DeviceError, match="schema version 2, but this runtime reads version 1"):
         device.apply(newer)
+
+
+def test_payloads_that_no_cloud_makes_are_refused(tmp_path: Path) -> None:
+    """With a correct checksum too."""
+    device, answer, _, _ = device_and_answer(tmp_path)
+    metadata, tensors = unpack("payload", answer)
+    name = next(iter(tensors))
+    for value in (np.nan, np.inf):
+        changed = {**tensors, name: np.full_like(tensors[name], value)}
+        with pytest.raises(DeviceError, match="numbers that cannot be"):
+            device.apply(pack("payload", metadata, changed))
+    for structure in (None, 5, [["1"]], {"1": "0"}):
+        with pytest.raises(DeviceError, match="is no structure"):
+            device.apply(pack("payload", {**metadata, "structure": structure}, tensors))
+    with pytest.raises(DeviceError, match="its tensors are not those"):
+        device.apply(DevicePayload((1, 0, 0), {}))
+    tight = replace(device.bundle, info=replace(device.bundle.info, allowed=[1]))
+    payload = DevicePayload.from_bytes(answer, device.bundle.info)
+    with pytest.raises(DeviceError, match="over the limits"):
+        DeviceRuntime(tight).apply(replace(payload, structure=(1, 1, 1)))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_bundles_that_no_cloud_makes_are_refused(tmp_path: Path, backbone: str) -> None:
+    """Every field and every tensor: what cannot be used is told when the bundle is read."""
+    model, tokens = model_and_tokens(tmp_path, backbone=backbone, budget_aware=True)
+    metadata, tensors = unpack("base", make_bundle(model, FREE, tokens).to_bytes())
+    assert DeviceRuntime(pack("base", metadata, tensors))
+    wrong: dict[str, list[Any]] = {
+        "backbone": ["resnet", None, []],
+        "allowed": [[], [99], [2, 1], "1", [-1]],
+        "items": [5, ["a"] * 15, [[]] * 15, ["a"]],
+        "blocks": [5, [], [{"x": "y"}] * 3],
+        "adapt_length": ["a", 0, None],
+        "max_length": [0, True],
+        "sizes": [{}, 5, {name: "x" for name in metadata["sizes"]}],
+        "precision": ["fp8"],
+        "mapper_form": ["zzz", "full", "residual"],
+        "mapper_rank": [5],
+        "coded": [[], ["nothing"]],
+        "budget": [None, 7.0, "x"],
+        "has_controller": [1],
+        "payload_form": ["dense"],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(DeviceError):
+                DeviceRuntime(pack("base", {**metadata, name: value}, tensors))
+    for name, tensor in tensors.items():
+        for changed in (
+            {k: v for k, v in tensors.items() if k != name},
+            {**tensors, name: np.full_like(tensor, np.nan)},
+            {**tensors, name: tensor[..., :-1]},
+            {**tensors, name: tensor.astype(np.float16)},
+        ):
+            with pytest.raises(DeviceError):
+                DeviceRuntime(pack("base", metadata, changed))
+
+
+def test_a_model_that_has_changed_is_told(tmp_path: Path) -> None:
+    device, _, cloud, tokens = device_and_answer(tmp_path)
+    message = device.uplink(tokens[1:5]).to_bytes()
+    with torch.no_grad():
+        next(cloud._model.network.mapper.parameters()).mul_(1.1)
+    with pytest.raises(DeviceError, match="has changed since profile free was enrolled"):
+        cloud.handle(message)
+    cloud.enroll(FREE)
+    with pytest.raises(DeviceError, match="send the device a new bundle"):
+        cloud.handle(message)
+
+
+def test_settings_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    two, _ = model_and_tokens(tmp_path, n_heads=2)
+    four, _ = model_and_tokens(tmp_path, n_heads=4)
+    assert all(torch.equal(a, b) for a, b in zip(two.parameters(), four.parameters(), strict=True))
+    assert fingerprint(two) != fingerprint(four)
+
+
+def test_long_item_names_count_as_memory(tmp_path: Path) -> None:
+    from recbole_fofa.cloud.assemble import structure_costs
+
+    model, tokens = model_and_tokens(tmp_path)
+    long = [token * 1000 for token in tokens]
+    bundle = make_bundle(model, FREE, long)
+    costs = structure_costs(model, bundle.info, bundle.tensors)
+    assert costs[0].memory_bytes >= len(bundle.to_bytes()) > 30_000
 
 
 def test_a_bundle_round_trip(tmp_path: Path) -> None:

@@ -186,6 +186,37 @@ def test_an_empty_history_adapts_like_the_cloud(tmp_path: Path) -> None:
     close(uplink.interest, decision.interest[0].numpy())
 
 
+@pytest.mark.parametrize("form", ["delta", "dense"])
+@pytest.mark.parametrize("state", ["keep_all", "share_base"])
+@pytest.mark.parametrize("budget", [None, 0.4])
+def test_each_warm_up_state_and_budget_is_that_of_the_evaluation(
+    tmp_path: Path, state: str, budget: float | None, form: Any
+) -> None:
+    """While the controller is frozen its structural vector still guides the mapper."""
+    model, tokens = model_and_tokens(tmp_path, budget_aware=True, budget=budget)
+    setattr(model, state, True)
+    cloud = CloudService(model, tokens)
+    bundle = cloud.enroll(FREE.model_copy(update={"payload": form}))
+    users = histories(tokens, 8, seed=2)
+    structures, expected = cloud_scores(model, tokens, users)
+    for history, structure, scores in zip(users, structures, expected, strict=True):
+        device = DeviceRuntime(bundle)
+        uplink = device.uplink(history)
+        assert uplink.structure == tuple(structure.int().tolist())
+        device.apply(cloud.handle(uplink.to_bytes()))
+        close(device.score(history, tokens[1:]), scores.numpy())
+
+
+def test_the_budget_of_the_settings_holds_on_devices(tmp_path: Path) -> None:
+    model, tokens = model_and_tokens(tmp_path, budget_aware=True, budget=0.4)
+    bundle = make_bundle(model, FREE, tokens)
+    assert bundle.info.allowed == [0, 1, 2, 4]
+    device = DeviceRuntime(bundle)
+    users = histories(tokens, 8, seed=2)
+    for history, row in zip(users, cloud_scores(model, tokens, users)[0], strict=True):
+        assert device.uplink(history).structure == tuple(row.int().tolist())
+
+
 def test_warm_up_states_are_exported_as_they_are_evaluated(tmp_path: Path) -> None:
     """A checkpoint from a warm-up keeps all blocks, and gives all users the base."""
     model, tokens = model_and_tokens(tmp_path)

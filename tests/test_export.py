@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,12 @@ from small import cycle_settings
 
 from recbole_fofa.cloud.export import file_of, population
 from recbole_fofa.command_line import main
-from recbole_fofa.device.onnx_engine import OnnxEngine
+from recbole_fofa.device.bundle import BaseBundle
+from recbole_fofa.device.onnx_engine import OnnxEngine, StandaloneEngine
+from recbole_fofa.device.payload import DevicePayload
 from recbole_fofa.device.runtime import DeviceRuntime
 from recbole_fofa.device_profile import load_profile
+from recbole_fofa.errors import ConfigError, DeviceError
 from recbole_fofa.quick_start import load_data_and_model, run_recbole_fofa
 
 ROOT = Path(__file__).parent.parent
@@ -62,9 +66,7 @@ def test_files_serve_every_user(
     assert [line["user"] for line in lines] == people.users
     bundle = (tmp_path / "x/base.safetensors").read_bytes()
     device = DeviceRuntime(bundle)
-    graphs = OnnxEngine(
-        device.bundle, lambda n: (tmp_path / "x" / f"network-{n}.onnx").read_bytes()
-    )
+    graphs = OnnxEngine.from_folder(device.bundle, tmp_path / "x")
     for row, line in enumerate(lines[:20]):
         data = (tmp_path / "x" / line["file"]).read_bytes()
         assert len(data) == line["payload_bytes"] <= load_profile("high").max_payload_bytes
@@ -114,11 +116,59 @@ def test_a_report_says_what_the_files_give(
     assert report["engines"]["numpy"]["largest_relative_difference"] > 0  # int8 rounds
 
 
-def test_standalone_graphs_are_listed(checkpoint: Path, tmp_path: Path) -> None:
+def test_standalone_graphs_are_listed_and_checked(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert export(checkpoint, tmp_path / "x", "--format", "standalone", "--users", "u1", "u2") == 0
     for text in (tmp_path / "x/manifest.jsonl").read_text().splitlines():
         line = json.loads(text)
         assert (tmp_path / "x" / line["onnx"]).stat().st_size == line["onnx_bytes"]
+    words = ["--format", "standalone", "--users", "u1", "u2", "--report", "2"]
+    assert export(checkpoint, tmp_path / "x", *words) == 0
+    report = json.loads((tmp_path / "x/report.json").read_text())
+    assert set(report["engines"]) == {"numpy", "standalone"}
+    assert report["engines"]["standalone"]["largest_relative_difference"] < 1e-2  # fp16
+    assert report["mean_onnx_bytes"] > report["mean_payload_bytes"]
+    with pytest.raises(SystemExit):
+        export(checkpoint, tmp_path / "x", "--report", "0")
+    assert "0 is no number of users" in capsys.readouterr().err
+
+
+def test_files_that_were_lost_are_written_again(checkpoint: Path, tmp_path: Path) -> None:
+    """A manifest line counts only with its files, whole."""
+    words = ["--format", "standalone", "--users", "u1", "u2", "u3", "u4"]
+    assert export(checkpoint, tmp_path / "x", *words) == 0
+    before = files_of(tmp_path / "x")
+    (tmp_path / "x/users/u2.safetensors").unlink()
+    graph = tmp_path / "x/users/u3.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    assert export(checkpoint, tmp_path / "x", *words) == 0
+    assert files_of(tmp_path / "x") == before
+
+
+def test_damaged_graphs_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    assert export(checkpoint, tmp_path / "x", "--format", "onnx", "--users", "u1") == 0
+    bundle = BaseBundle.from_bytes((tmp_path / "x/base.safetensors").read_bytes())
+    payload = (tmp_path / "x/users/u1.safetensors").read_bytes()
+    n_kept = sum(DevicePayload.from_bytes(payload, bundle.info).structure)
+    graph = tmp_path / "x" / f"network-{n_kept}.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+
+    def score() -> Any:
+        device = DeviceRuntime(bundle, OnnxEngine.from_folder(bundle, tmp_path / "x"))
+        device.apply(payload)
+        return device.score(["i1"], ["i1", "i2"])
+
+    assert score().shape == (2,)
+    graph.write_bytes(data)
+    with pytest.raises(DeviceError, match="is damaged"):
+        score()
+    graph.unlink()
+    with pytest.raises(DeviceError, match=f"no graph of {n_kept} blocks"):
+        score()
+    with pytest.raises(DeviceError, match="not an ONNX graph"):
+        StandaloneEngine(b"junk")
 
 
 def test_users_by_name_and_by_file(checkpoint: Path, tmp_path: Path) -> None:
@@ -135,10 +185,19 @@ def test_users_by_name_and_by_file(checkpoint: Path, tmp_path: Path) -> None:
     }
 
 
+def test_split_files_have_no_histories_to_adapt_from() -> None:
+    with pytest.raises(ConfigError, match="comes in split files"):
+        population(SimpleNamespace(dataset_name="bench", histories=None))
+
+
 def test_file_names_are_safe_and_differ() -> None:
     users = ["a", "A/b", "../up", ".", "..", "", "é", "x" * 500, "x" * 501, "a b", "con:1", "a%2Fb"]
+    users += ["Anna", "anna", "con", "CON", "con1", "u1", "U1", "196", "a_b", "a-b"]
     names = [file_of(user) for user in users]
-    assert len(set(names)) == len(names)
+    # Some file systems know no upper case.
+    assert len({name.lower() for name in names}) == len(names)
+    assert (file_of("196"), file_of("u7")) == ("users/196.safetensors", "users/u7.safetensors")
+    assert file_of("con") != "users/con.safetensors"
     for name in names:
         folder, _, base = name.partition("/")
         assert folder == "users"

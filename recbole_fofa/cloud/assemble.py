@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from recbole_fofa.cloud.cost import StructureCost, structure_cost
-from recbole_fofa.device.bundle import BaseBundle, BundleInfo
+from recbole_fofa.device.bundle import BaseBundle, BundleInfo, bundle_size
 from recbole_fofa.device.payload import DevicePayload, Structure, check_allowed
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError, DeviceError
-from recbole_fofa.model.structure import all_structures
+from recbole_fofa.model.structure import all_structures, within_budget
 from recbole_fofa.model.weights import dense_parameters
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
 
-def fingerprint(model: torch.nn.Module) -> str:
-    """Which parameters a file was made from: 16 characters over all names and values."""
-    digest = hashlib.sha256()
+def fingerprint(model: ForwardOFA) -> str:
+    """What a file was made from: 16 characters over settings, states and all parameters."""
+    described = [model.settings.model_dump_json(), model.max_seq_length]
+    digest = hashlib.sha256(repr([*described, model.keep_all, model.share_base]).encode())
     for name, value in model.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -52,25 +53,26 @@ def make_bundle(
     rows = {token: row for row, token in enumerate(tokens)}
     table = model.item_embedding.weight[[rows[token] for token in info.items]]
     tensors = {"item_embedding": _array(table), **_device_tensors(model, info)}
-    fitting = {
-        code: cost
-        for code, cost in enumerate(structure_costs(model, info, tensors))
-        if cost.fits(profile)
-    }
+    costs = structure_costs(model, info, tensors)
+    fitting = [code for code, cost in enumerate(costs) if cost.fits(profile)]
     if not fitting:
-        raise ConfigError(_nothing_fits(model, info, tensors, profile))
+        raise ConfigError(_nothing_fits(costs[0], profile))
     if info.budget is not None:
-        largest = max(cost.macs for cost in fitting.values())
-        finish = model.network.backbone.finish_macs(info.max_length)
-        info = replace(info, budget=(largest - finish) / sum(model.network.block_macs))
-    return BaseBundle(replace(info, allowed=list(fitting)), tensors)
+        # The setting budget holds on devices too; a profile may leave less.
+        share = torch.tensor([info.budget], dtype=torch.float64)
+        within = within_budget(model.network.block_macs, share)[0]
+        largest = max(costs[code].macs for code in fitting) - costs[0].macs
+        budget = min(info.budget, largest / sum(model.network.block_macs))
+        info = replace(info, budget=budget)
+        fitting = [code for code in fitting if within[code]]
+    return BaseBundle(replace(info, allowed=fitting), tensors)
 
 
 def structure_costs(
     model: ForwardOFA, info: BundleInfo, tensors: Mapping[str, np.ndarray]
 ) -> list[StructureCost]:
     """Cost of each structure in the order of their codes, ``2^L`` of them."""
-    size = sum(value.size for value in tensors.values())
+    size = bundle_size(info, tensors)
     structures = all_structures(len(info.blocks)).tolist()
     return [structure_cost(model.network, info, size, structure) for structure in structures]
 
@@ -145,8 +147,10 @@ def _describe(model: ForwardOFA, profile: DeviceProfile, items: list[str]) -> Bu
         adapt_length=settings.adapt_seq_length,
         allowed=[],
         has_controller=controller is not None,
-        budget=1.0 if controller is not None and settings.budget_aware else None,
-        structure_guided=network.structure_guided and network.controller is not None,
+        budget=(settings.budget or 1.0) if settings.budget_aware else None,
+        structure_guided=network.structure_guided
+        and network.controller is not None
+        and mapper is not None,
         mapper_form=own.form if own is not None else None,
         mapper_rank=own.rank if own is not None else 0,
         coded=own.coded if own is not None else [],
@@ -217,13 +221,7 @@ def _known_items(tokens: Sequence[str], items: Sequence[str] | None) -> list[str
     return list(dict.fromkeys(items))
 
 
-def _nothing_fits(
-    model: ForwardOFA,
-    info: BundleInfo,
-    tensors: Mapping[str, np.ndarray],
-    profile: DeviceProfile,
-) -> str:
-    least = structure_costs(model, info, tensors)[0]
+def _nothing_fits(least: StructureCost, profile: DeviceProfile) -> str:
     return (
         f"no structure fits device profile {profile.name}: even without a block the network takes "
         f"{least.macs} MACs (max_macs {profile.max_macs}), {least.payload_bytes} payload bytes "

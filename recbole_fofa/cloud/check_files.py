@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,13 @@ def check_files(model: ForwardOFA, people: Population, folder: Path, n_users: in
         "bundle_bytes": (folder / BUNDLE).stat().st_size,
         "mean_payload_bytes": float(np.mean([line["payload_bytes"] for line in users])),
         "uplink_bytes": users[0]["uplink_bytes"],
+        **_mean_graph(users),
         "engines": {},
     }
-    for name, engine in _engines(bundle, folder).items():
-        device = DeviceRuntime(bundle, engine)
+    for name, engine_of in _engines(bundle, folder, users).items():
         found, times = [], []
         for row, line in enumerate(users):
+            device = DeviceRuntime(bundle, engine_of(line))
             device.apply((folder / line["file"]).read_bytes())
             scores, seconds = _timed(device, _history(people, row), people.item_tokens[1:])
             found.append(scores)
@@ -66,15 +68,26 @@ def check_files(model: ForwardOFA, people: Population, folder: Path, n_users: in
     return folder / REPORT
 
 
-def _engines(bundle: BaseBundle, folder: Path) -> dict[str, Engine]:
-    engines: dict[str, Engine] = {"numpy": NumpyEngine(bundle)}
+def _mean_graph(users: list[dict[str, Any]]) -> dict[str, float]:
+    sizes = [line["onnx_bytes"] for line in users if "onnx_bytes" in line]
+    return {"mean_onnx_bytes": float(np.mean(sizes))} if sizes else {}
+
+
+def _engines(
+    bundle: BaseBundle, folder: Path, users: list[dict[str, Any]]
+) -> dict[str, Callable[[dict[str, Any]], Engine]]:
+    """By name, what runs the network of the user of a manifest line."""
+    in_numpy = NumpyEngine(bundle)
+    engines: dict[str, Callable[[dict[str, Any]], Engine]] = {"numpy": lambda line: in_numpy}
     if list(folder.glob("network-*.onnx")):
         from recbole_fofa.device.onnx_engine import OnnxEngine
 
-        def read_graph(n_kept: int) -> bytes:
-            return (folder / f"network-{n_kept}.onnx").read_bytes()
+        in_onnx = OnnxEngine.from_folder(bundle, folder)
+        engines["onnxruntime"] = lambda line: in_onnx
+    if "onnx" in users[0]:
+        from recbole_fofa.device.onnx_engine import StandaloneEngine
 
-        engines["onnxruntime"] = OnnxEngine(bundle, read_graph)
+        engines["standalone"] = lambda line: StandaloneEngine((folder / line["onnx"]).read_bytes())
     return engines
 
 

@@ -90,7 +90,7 @@ class StructureCost:
     Attributes:
         macs: Of one request at full input length, without the scores of candidates.
         payload_bytes: Of the file that comes down.
-        memory_bytes: Bundle, kept blocks and the largest set of states, in float32.
+        memory_bytes: The bundle's file, kept blocks and the largest set of states in float32.
     """
 
     macs: int
@@ -108,14 +108,14 @@ class StructureCost:
 
 
 def structure_cost(
-    network: AdaptiveNetwork, info: BundleInfo, bundle_parameters: int, structure: Sequence[int]
+    network: AdaptiveNetwork, info: BundleInfo, bundle_bytes: int, structure: Sequence[int]
 ) -> StructureCost:
     """Cost of a structure, ``L`` numbers of 0 or 1, on a device of a bundle.
 
     Args:
         network: The network.
         info: Description of the bundle.
-        bundle_parameters: Numbers in the bundle's tensors.
+        bundle_bytes: Of the bundle's file.
         structure: 1 for a kept and 0 for a dropped block.
     """
     backbone, length = network.backbone, info.max_length
@@ -126,7 +126,7 @@ def structure_cost(
         macs=sum(backbone.block_macs(index, length) for index in kept)
         + backbone.finish_macs(length),
         payload_bytes=payload_size(info, structure),
-        memory_bytes=BYTES * (bundle_parameters + own + states),
+        memory_bytes=bundle_bytes + BYTES * (own + states),
     )
 
 

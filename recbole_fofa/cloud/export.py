@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -60,7 +60,12 @@ def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
     Raises:
         ConfigError: If a user is unknown.
     """
-    histories: Histories = dataset.histories
+    histories: Histories | None = getattr(dataset, "histories", None)
+    if histories is None:
+        raise ConfigError(
+            f"{dataset.dataset_name} comes in split files (benchmark_filename), which hold no "
+            "whole histories: devices are adapted from data of one .inter file"
+        )
     tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
     is_last = np.r_[histories.users[1:] != histories.users[:-1], True]
     ends = {tokens[histories.users[place]]: int(place) for place in np.flatnonzero(is_last)}
@@ -115,7 +120,7 @@ def export(
     if form == "onnx":
         _write_graphs(folder, bundle)
     manifest = folder / MANIFEST
-    n_done = _finished_lines(manifest)
+    n_done = _keep_finished_lines(manifest)
     n_users, hidden = len(people.users), not show_progress
     bar = tqdm(total=n_users, initial=n_done, desc="export", unit="user", disable=hidden)
     with bar, manifest.open("a", encoding="utf-8") as lines:
@@ -139,19 +144,22 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def file_of(user: str) -> str:
-    """A payload's path below the folder, safe on every file system."""
-    name = quote(user, safe="")
-    if len(name) > _LONGEST_NAME or name.startswith("."):
-        name = (
-            name[:_LONGEST_NAME].lstrip(".") + "~" + hashlib.sha256(user.encode()).hexdigest()[:16]
-        )
-    return f"users/{name}.safetensors"
+    """A payload's path below the folder; differs for any two users on every file system.
+
+    Numbers (with one letter before them) and hashes stay as they are; all else gets a piece of its
+    hash behind it, since some systems know no upper case and reserve names such as ``con``.
+    """
+    if re.fullmatch(r"[a-z]?[0-9]{1,32}|[0-9a-f-]{16,64}", user):
+        return f"users/{user}.safetensors"
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", user)[:_LONGEST_NAME]
+    return f"users/{readable}~{hashlib.sha256(user.encode()).hexdigest()[:16]}.safetensors"
 
 
 def _begin(folder: Path, bundle: BaseBundle, people: Population, form: str) -> None:
     """Create the folder, or see that it holds the same export."""
     digest = hashlib.sha256(json.dumps(people.users).encode())
     digest.update(people.ends.tobytes() + people.histories.items.tobytes())
+    digest.update(json.dumps(people.item_tokens).encode())
     info = bundle.info
     settings = {
         "base": info.base,
@@ -192,23 +200,41 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _finished_lines(manifest: Path) -> int:
-    """Number of users whose files are there; what a killed process left of a line is cut off."""
+def _keep_finished_lines(manifest: Path) -> int:
+    """Number of users whose files are whole; lines from the first other one on are cut off."""
     if not manifest.exists():
         return 0
-    data = manifest.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        write_whole(manifest, whole)
-    return whole.count(b"\n")
+    kept: list[bytes] = []
+    for text in manifest.read_bytes().splitlines(keepends=True):
+        if not text.endswith(b"\n") or not _is_whole(manifest.parent, text):
+            break
+        kept.append(text)
+    write_whole(manifest, b"".join(kept))
+    return len(kept)
+
+
+def _is_whole(folder: Path, text: bytes) -> bool:
+    """Whether the files of a manifest line are there, in the sizes that it says."""
+    try:
+        line = json.loads(text)
+        sizes = [(line["file"], line["payload_bytes"])]
+        sizes += [(line["onnx"], line["onnx_bytes"])] if "onnx" in line else []
+        return all((folder / name).stat().st_size == size for name, size in sizes)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _write_graphs(folder: Path, bundle: BaseBundle) -> None:
     # Imported here: payloads alone do not need the extra.
     from recbole_fofa.cloud.onnx_graph import make_graph
+    from recbole_fofa.device.onnx_engine import CHECKSUMS
 
+    checksums: dict[str, str] = {}
     for n_kept in sorted({code.bit_count() for code in bundle.info.allowed}):
-        write_whole(folder / f"network-{n_kept}.onnx", make_graph(bundle, n_kept))
+        data = make_graph(bundle, n_kept)
+        write_whole(folder / f"network-{n_kept}.onnx", data)
+        checksums[str(n_kept)] = hashlib.sha256(data).hexdigest()
+    write_whole(folder / CHECKSUMS, (json.dumps(checksums, indent=2) + "\n").encode())
 
 
 def _write_own_graph(payload_file: Path, bundle: BaseBundle, data: bytes) -> dict[str, Any]:

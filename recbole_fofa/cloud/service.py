@@ -26,6 +26,7 @@ class CloudService:
         self._model = model.eval()
         self._tokens = list(tokens)
         self._classes: dict[str, BundleInfo] = {}
+        self._versions: dict[str, list[int]] = {}
 
     def enroll(self, profile: DeviceProfile, items: Sequence[str] | None = None) -> bytes:
         """The bundle of a device class, which is served from now on.
@@ -39,6 +40,7 @@ class CloudService:
         """
         bundle = make_bundle(self._model, profile, self._tokens, items)
         self._classes[profile.name] = bundle.info
+        self._versions[profile.name] = self._version()
         return bundle.to_bytes()
 
     def handle(self, message: bytes) -> bytes:
@@ -46,7 +48,8 @@ class CloudService:
 
         Raises:
             DeviceError: If the message is damaged, the device's bundle is not of this model, its
-                profile is unknown, or its structure is over the profile's limits.
+                profile is unknown, its structure is over the profile's limits, or the model has
+                changed since it was enrolled.
         """
         uplink = Uplink.from_bytes(message)
         info = self._classes.get(uplink.profile)
@@ -60,6 +63,11 @@ class CloudService:
                 f"uplink: the device's bundle was made from model {uplink.base}, this is "
                 f"{info.base}: send the device a new bundle"
             )
+        if self._versions[uplink.profile] != self._version():
+            raise DeviceError(
+                f"the model has changed since profile {info.profile} was enrolled: enroll it "
+                "again, and send its devices the new bundle"
+            )
         if len(uplink.structure) != len(info.blocks):
             raise DeviceError(f"uplink: {len(uplink.structure)} blocks in place of the model's")
         interest = None
@@ -68,3 +76,8 @@ class CloudService:
             if len(interest) != self._model.settings.hidden_size:
                 raise DeviceError(f"uplink: an interest of {len(interest)} numbers")
         return assemble(self._model, info, uplink.structure, interest).to_bytes(info)
+
+    def _version(self) -> list[int]:
+        """Changes with each write to a parameter; costs no pass over their values."""
+        states = [int(self._model.keep_all), int(self._model.share_base)]
+        return [*states, *(parameter._version for parameter in self._model.parameters())]

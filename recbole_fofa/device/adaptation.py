@@ -27,11 +27,13 @@ def adapt(bundle: BaseBundle, behaviour: Array) -> tuple[Structure, Array]:
     info = bundle.info
     n_blocks = len(info.blocks)
     margins, vector = np.ones(n_blocks, np.float32), None
-    if info.has_controller:
-        logits = _logits(bundle.part("controller."), behaviour, info.budget, n_blocks)
-        margins = logits[:, 1] - logits[:, 0]
+    controller = bundle.part("controller.")
+    if controller:
+        logits = _logits(controller, behaviour, info.budget, n_blocks)
+        if info.has_controller:
+            margins = logits[:, 1] - logits[:, 0]
         if info.structure_guided:
-            vector = _structural_vector(bundle.part("controller."), logits)
+            vector = _structural_vector(controller, logits)
     interest = np.empty(0, np.float32)
     if info.mapper_form is not None:
         interest = extract(bundle.part("extractor."), behaviour, vector)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from recbole_fofa.device.codec import pack, unpack
+from recbole_fofa.device.bundle_checks import bundle_faults
+from recbole_fofa.device.codec import pack, packed_size, unpack
 from recbole_fofa.device.precision import Precision
 from recbole_fofa.errors import DeviceError
 
@@ -29,9 +30,9 @@ class BundleInfo:
         max_length: Newest items that a request reads, ``T``.
         adapt_length: Newest items that adaptation reads.
         allowed: Codes of the structures that fit the profile (bit ``i`` keeps block ``i``).
-        has_controller: Whether the device chooses; else the largest allowed structure is kept.
+        has_controller: Whether the controller chooses; else the largest allowed structure is kept.
         budget: Share of the blocks' MACs that a budget-aware controller is told, or ``None``.
-        structure_guided: Whether the structural vector starts the mapper's extractor.
+        structure_guided: Whether the controller's structural vector starts the mapper's extractor.
         mapper_form: ``full``, ``residual``, ``low_rank``, or ``None`` without a mapper.
         mapper_rank: ``R``; 0 without a mapper.
         coded: Names of the tensors that change by a code times a basis, in the basis' order.
@@ -63,6 +64,13 @@ class BundleInfo:
     def shapes_of(self, block: int) -> dict[str, tuple[int, ...]]:
         """Shape of each of a block's tensors."""
         return {name: tuple(shape) for name, shape in self.blocks[block].items()}
+
+
+def bundle_size(info: BundleInfo, tensors: Mapping[str, np.ndarray]) -> int:
+    """Bytes of a bundle's file, if every structure were allowed."""
+    every = replace(info, allowed=list(range(2 ** len(info.blocks))))
+    layout = {name: (str(value.dtype), value.shape) for name, value in tensors.items()}
+    return packed_size(KIND, asdict(every), layout)
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,9 @@ class BaseBundle:
         metadata, tensors = unpack(KIND, data)
         try:
             info = BundleInfo(**metadata)
-        except TypeError as error:
-            raise DeviceError(f"{KIND}: not a description of a bundle: {error}") from None
-        if len(info.items) != len(tensors.get("item_embedding", ())):
-            raise DeviceError(f"{KIND}: {len(info.items)} items, but not as many embeddings")
+            faults = bundle_faults(info, tensors)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DeviceError(f"{KIND}: not a description of a bundle: {error!r}") from None
+        if faults:
+            raise DeviceError([f"{KIND}: {fault}" for fault in faults])
         return cls(info, tensors)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,11 +63,21 @@ class NumpyBackbone(ABC):
     Args:
         sizes: The backbone's settings by name.
         own: Tensors of the input and the output stage.
+
+    Attributes:
+        reads: The settings that are needed, and their types.
     """
+
+    reads: ClassVar[Mapping[str, type]] = {}
 
     def __init__(self, sizes: Mapping[str, Any], own: Parameters) -> None:
         self.sizes = sizes
         self.own = own
+
+    @staticmethod
+    def own_shapes(width: int, max_length: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of the input and the output stage."""
+        return {}
 
     def embed(self, item_emb: Array) -> Array:
         """Input stage, ``[B, T, D]`` to ``[B, T, D]``."""
@@ -83,6 +93,13 @@ class NumpyBackbone(ABC):
 
 
 class _FeedForward(NumpyBackbone):
+    reads: ClassVar[Mapping[str, type]] = {"layer_norm_eps": float, "hidden_act": str}
+
+    @staticmethod
+    def own_shapes(width: int, max_length: int) -> dict[str, tuple[int, ...]]:
+        norm = {"input_norm.weight": (width,), "input_norm.bias": (width,)}
+        return {"position_embedding.weight": (max_length, width), **norm}
+
     def embed(self, item_emb: Array) -> Array:
         own, eps = self.own, self.sizes["layer_norm_eps"]
         x = item_emb + own["position_embedding.weight"][: item_emb.shape[1]]
@@ -101,6 +118,8 @@ class _FeedForward(NumpyBackbone):
 
 
 class _SASRec(_FeedForward):
+    reads: ClassVar[Mapping[str, type]] = {**_FeedForward.reads, "n_heads": int}
+
     def mix(self, x: Array, p: Parameters) -> Array:
         B, T, D = x.shape
         n_heads = self.sizes["n_heads"]
@@ -125,7 +144,12 @@ class _FMLPRec(_FeedForward):
 
 
 class _NextItNet(NumpyBackbone):
+    reads: ClassVar[Mapping[str, type]] = {"kernel_size": int, "dilations": list}
     layer_norm_eps = 1e-8
+
+    @staticmethod
+    def own_shapes(width: int, max_length: int) -> dict[str, tuple[int, ...]]:
+        return {"final_layer.weight": (width, width), "final_layer.bias": (width,)}
 
     def apply_block(self, index: int, x: Array, p: Parameters) -> Array:
         dilations = self.sizes["dilations"]
@@ -149,6 +173,8 @@ class _NextItNet(NumpyBackbone):
 
 
 class _GRU4Rec(NumpyBackbone):
+    reads: ClassVar[Mapping[str, type]] = {"layer_norm_eps": float}
+
     def apply_block(self, index: int, x: Array, p: Parameters) -> Array:
         y = x + self._recur(x, p)
         return layer_norm(y, p["norm_weight"], p["norm_bias"], self.sizes["layer_norm_eps"])

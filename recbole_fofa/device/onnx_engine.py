@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,21 @@ from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.numpy_backbones import Array
 from recbole_fofa.device.payload import block_integers
 from recbole_fofa.errors import DeviceError
+
+CHECKSUMS = "graphs.json"
+"""Beside the graphs of an export: SHA-256 of each by its number of kept blocks."""
+
+
+def open_session(data: bytes, options: Any = None) -> Any:
+    """An onnxruntime session on the CPU.
+
+    Raises:
+        DeviceError: If the file is no ONNX graph.
+    """
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds
+        raise DeviceError(f"not an ONNX graph that onnxruntime can load: {error}") from None
 
 
 class OnnxEngine:
@@ -52,11 +70,31 @@ class OnnxEngine:
         scores: Array = self._session(len(kept)).run(["scores"], feeds)[0]
         return scores
 
+    @classmethod
+    def from_folder(cls, bundle: BaseBundle, folder: str | Path, n_threads: int = 1) -> OnnxEngine:
+        """With the graphs of an export, each checked against the checksum that it wrote.
+
+        Raises:
+            DeviceError: When a graph is first needed, and missing, damaged or of another model.
+        """
+        place = Path(folder)
+
+        def read_graph(n_kept: int) -> bytes:
+            try:
+                checksums = json.loads((place / CHECKSUMS).read_text(encoding="utf-8"))
+                data = (place / f"network-{n_kept}.onnx").read_bytes()
+                expected = checksums[str(n_kept)]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise DeviceError(f"no graph of {n_kept} blocks in {place}: {error!r}") from None
+            if hashlib.sha256(data).hexdigest() != expected:
+                raise DeviceError(f"{place / f'network-{n_kept}.onnx'} is damaged: export it again")
+            return data
+
+        return cls(bundle, read_graph, n_threads)
+
     def _session(self, n_kept: int) -> Any:
         if n_kept not in self._sessions:
-            session = onnxruntime.InferenceSession(
-                self._read_graph(n_kept), self._options, providers=["CPUExecutionProvider"]
-            )
+            session = open_session(self._read_graph(n_kept), self._options)
             notes = session.get_modelmeta().custom_metadata_map
             if (notes.get("base"), notes.get("n_kept")) != (self._info.base, str(n_kept)):
                 raise DeviceError(
@@ -65,3 +103,30 @@ class OnnxEngine:
                 )
             self._sessions[n_kept] = session
         return self._sessions[n_kept]
+
+
+class StandaloneEngine:
+    """One user's own graph, with the weights inside.
+
+    Args:
+        data: The ONNX file.
+
+    Raises:
+        DeviceError: If the file is no ONNX graph.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._session = open_session(data)
+
+    def scores(
+        self,
+        kept: Sequence[int],
+        parameters: Sequence[Mapping[str, Array]],
+        item_emb: Array,
+        lengths: Array,
+        candidate_emb: Array,
+    ) -> Array:
+        """As :meth:`recbole_fofa.device.runtime.Engine.scores`; kept and parameters are inside."""
+        feeds = {"item_emb": item_emb, "lengths": lengths, "candidate_emb": candidate_emb}
+        scores: Array = self._session.run(["scores"], feeds)[0]
+        return scores

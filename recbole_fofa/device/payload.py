@@ -43,7 +43,9 @@ class DevicePayload:
                 another precision or form, or of a structure that this device cannot hold.
         """
         metadata, stored = unpack(KIND, data)
-        structure = metadata.get("structure", "")
+        structure = metadata.get("structure")
+        if not isinstance(structure, str):
+            raise DeviceError(f"{KIND}: {structure!r} is no structure")
         if set(structure) - {"0", "1"} or len(structure) != len(info.blocks):
             raise DeviceError(f"{KIND}: '{structure}' is no structure of {len(info.blocks)} blocks")
         kept = tuple(int(bit) for bit in structure)
@@ -56,6 +58,17 @@ class DevicePayload:
                 )
         check_allowed(kept, info)
         return cls(kept, decode(stored, payload_shapes(info, kept), info.precision))
+
+    def check(self, info: BundleInfo) -> None:
+        """Whether a device of a bundle can hold it.
+
+        Raises:
+            DeviceError: If its structure is over the limits, or a tensor is not what it must be.
+        """
+        check_allowed(self.structure, info)
+        found = {name: value.shape for name, value in self.tensors.items()}
+        if found != payload_shapes(info, self.structure):
+            raise DeviceError(f"{KIND}: its tensors are not those of this device's bundle")
 
 
 def check_allowed(structure: Structure, info: BundleInfo) -> None:

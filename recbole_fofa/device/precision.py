@@ -61,7 +61,7 @@ def decode(
         precision: What the file says it is stored in.
 
     Raises:
-        DeviceError: If a tensor is missing, unknown, or of another type or shape.
+        DeviceError: If a tensor is missing, unknown, of another type or shape, or not finite.
     """
     expected = dict(
         entry for name, shape in shapes.items() for entry in stored_layout(name, shape, precision)
@@ -73,6 +73,10 @@ def decode(
                 f"tensor {name}: found {_words(have)}, expected {_words(expected.get(name))} "
                 f"in {precision}"
             )
+        if not np.isfinite(stored[name]).all() or (
+            name.endswith(SCALE) and stored[name].min() <= 0
+        ):
+            raise DeviceError(f"tensor {name} holds numbers that cannot be")
     return {
         name: stored[name].astype(np.float32) * stored.get(name + SCALE, np.float32(1))
         for name in shapes

@@ -66,12 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--report",
-        type=int,
+        type=_positive,
         metavar="N",
         help="check the files of N users against the model; sizes and latency to report.json",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of users")
+    return number
 
 
 def _users(arguments: argparse.Namespace) -> list[str] | None:
