@@ -23,6 +23,7 @@ from training import item_tokens
 from recbole_fofa.cloud.assemble import assemble, make_bundle
 from recbole_fofa.cloud.cost import structure_cost
 from recbole_fofa.cloud.onnx_graph import make_graph
+from recbole_fofa.device.bundle import bundle_size
 from recbole_fofa.device.onnx_engine import OnnxEngine
 from recbole_fofa.device.payload import block_parameters
 from recbole_fofa.device.runtime import NumpyEngine
@@ -93,7 +94,7 @@ def ways(model: Any, tokens: list[str], arguments: argparse.Namespace) -> tuple[
     }
     item_emb, candidates = torch.randn(1, 50, width), torch.randn(1, arguments.candidates, width)
     lengths, interest = torch.tensor([50]), torch.randn(width)
-    size = sum(value.size for value in bundle.tensors.values())
+    size = bundle_size(bundle.info, bundle.tensors)
     arrays = (item_emb.numpy(), lengths.numpy(), candidates.numpy())
     calls: dict[tuple[str, int], Callable[[], Any]] = {}
     costs = {}

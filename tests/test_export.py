@@ -18,7 +18,8 @@ import pytest
 import torch
 from small import cycle_settings
 
-from recbole_fofa.cloud.export import file_of, population
+from recbole_fofa.cloud.export import file_of
+from recbole_fofa.cloud.population import population
 from recbole_fofa.command_line import main
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.onnx_engine import OnnxEngine, StandaloneEngine

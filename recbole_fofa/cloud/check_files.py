@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from recbole_fofa.cloud.assemble import allowed_structures
-from recbole_fofa.cloud.export import BUNDLE, MANIFEST, Population, write_whole
+from recbole_fofa.cloud.export import BUNDLE, MANIFEST, write_whole
+from recbole_fofa.cloud.population import Population
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.runtime import DeviceRuntime, Engine, NumpyEngine
 from recbole_fofa.recommender.forward_ofa import ForwardOFA

@@ -83,6 +83,13 @@ def hypernetwork_macs(hypernetwork: Hypernetwork) -> int:
     return macs
 
 
+def request_macs(network: AdaptiveNetwork, length: int, structure: Sequence[int]) -> int:
+    """MACs of one request of ``length`` items with a structure, without scores of candidates."""
+    backbone = network.backbone
+    kept = np.flatnonzero(structure).tolist()
+    return sum(backbone.block_macs(i, length) for i in kept) + backbone.finish_macs(length)
+
+
 @dataclass(frozen=True)
 class StructureCost:
     """What a structure costs a device.
@@ -123,8 +130,7 @@ def structure_cost(
     own = sum(backbone.blocks[index].size for index in kept)
     states = max((backbone.activation_size(index, length) for index in kept), default=0)
     return StructureCost(
-        macs=sum(backbone.block_macs(index, length) for index in kept)
-        + backbone.finish_macs(length),
+        macs=request_macs(network, length, structure),
         payload_bytes=payload_size(info, structure),
         memory_bytes=bundle_bytes + BYTES * (own + states),
     )

@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +15,10 @@ import torch
 from tqdm import tqdm
 
 from recbole_fofa.cloud.assemble import allowed_structures, assemble, make_bundle
-from recbole_fofa.cloud.cost import structure_cost
-from recbole_fofa.data.sequences import Histories
+from recbole_fofa.cloud.cost import request_macs
+from recbole_fofa.cloud.population import Population
 from recbole_fofa.device.bundle import BaseBundle
-from recbole_fofa.device.payload import DevicePayload, structure_code
+from recbole_fofa.device.payload import DevicePayload
 from recbole_fofa.device.uplink import uplink_size
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
@@ -29,56 +28,6 @@ CHUNK = 256
 """Users adapted at once. Never cut otherwise: the last digits depend on who is in a batch."""
 SETTINGS, MANIFEST, BUNDLE = "export.json", "manifest.jsonl", "base.safetensors"
 _LONGEST_NAME = 120
-
-
-@dataclass(frozen=True)
-class Population:
-    """Users and the items they are adapted from.
-
-    Attributes:
-        users: Their tokens.
-        begins: For each, the place of the first item in ``histories``.
-        ends: For each, the place after the newest item that counts.
-        histories: All users' items.
-        item_tokens: Token of each row of the item table; row 0 is padding.
-    """
-
-    users: list[str]
-    begins: np.ndarray
-    ends: np.ndarray
-    histories: Histories
-    item_tokens: list[str]
-
-
-def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
-    """Users of a data set with all their interactions, the last ones included.
-
-    Args:
-        dataset: A :class:`FofaSequentialDataset` that was built.
-        users: Tokens; all users in the order of the data if not given.
-
-    Raises:
-        ConfigError: If a user is unknown.
-    """
-    histories: Histories | None = getattr(dataset, "histories", None)
-    if histories is None:
-        raise ConfigError(
-            f"{dataset.dataset_name} comes in split files (benchmark_filename), which hold no "
-            "whole histories: devices are adapted from data of one .inter file"
-        )
-    tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
-    is_last = np.r_[histories.users[1:] != histories.users[:-1], True]
-    ends = {tokens[histories.users[place]]: int(place) for place in np.flatnonzero(is_last)}
-    chosen = list(ends) if users is None else list(dict.fromkeys(users))
-    unknown = [user for user in chosen if user not in ends]
-    if unknown:
-        raise ConfigError(
-            f"{len(unknown)} of {len(chosen)} users are not in {dataset.dataset_name}, the first "
-            f"is {unknown[0]!r}: name users as in the .inter file (--users)"
-        )
-    items = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    last = np.array([ends[user] for user in chosen], dtype=np.int64)
-    return Population(chosen, histories.starts[last], last + 1, histories, items)
 
 
 def export(
@@ -267,22 +216,17 @@ def _payloads(
         shares.to(model.device) if shares is not None else None,
         allowed_structures(info).to(model.device),
     )
-    size = sum(value.size for value in bundle.tensors.values())
-    costs: dict[int, Any] = {}
     for offset, row in enumerate(decision.structure.int().tolist()):
         structure = tuple(row)
         interest = decision.interest[offset] if decision.interest is not None else None
         data = assemble(model, info, structure, interest).to_bytes(info)
-        code = structure_code(structure)
-        if code not in costs:
-            costs[code] = structure_cost(model.network, info, size, structure)
         user = people.users[begin + offset]
         line = {
             "user": user,
             "file": file_of(user),
             "structure": "".join(map(str, structure)),
             "payload_bytes": len(data),
-            "macs": costs[code].macs,
+            "macs": request_macs(model.network, info.max_length, structure),
             "uplink_bytes": uplink_size(info, model.settings.hidden_size),
         }
         yield begin + offset, line, data

@@ -21,7 +21,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.format != "payload":
         _need_onnx(arguments.format)
     from recbole_fofa.cloud.assemble import check_exportable
-    from recbole_fofa.cloud.export import export, population
+    from recbole_fofa.cloud.export import export
+    from recbole_fofa.cloud.population import population
     from recbole_fofa.quick_start import load_data_and_model
 
     _, model, dataset, *_ = load_data_and_model(arguments.checkpoint)

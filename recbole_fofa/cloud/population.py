@@ -1,0 +1,62 @@
+"""Whom devices are adapted to: users, and the items that each has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recbole_fofa.data.sequences import Histories
+from recbole_fofa.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Population:
+    """Users and the items they are adapted from.
+
+    Attributes:
+        users: Their tokens.
+        begins: For each, the place of the first item in ``histories``.
+        ends: For each, the place after the newest item that counts.
+        histories: All users' items.
+        item_tokens: Token of each row of the item table; row 0 is padding.
+    """
+
+    users: list[str]
+    begins: np.ndarray
+    ends: np.ndarray
+    histories: Histories
+    item_tokens: list[str]
+
+
+def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
+    """Users of a data set with all their interactions, the last ones included.
+
+    Args:
+        dataset: A :class:`FofaSequentialDataset` that was built.
+        users: Tokens; all users in the order of the data if not given.
+
+    Raises:
+        ConfigError: If a user is unknown.
+    """
+    histories: Histories | None = getattr(dataset, "histories", None)
+    if histories is None:
+        raise ConfigError(
+            f"{dataset.dataset_name} comes in split files (benchmark_filename), which hold no "
+            "whole histories: devices are adapted from data of one .inter file"
+        )
+    tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+    is_last = np.r_[histories.users[1:] != histories.users[:-1], True]
+    ends = {tokens[histories.users[place]]: int(place) for place in np.flatnonzero(is_last)}
+    chosen = list(ends) if users is None else list(dict.fromkeys(users))
+    unknown = [user for user in chosen if user not in ends]
+    if unknown:
+        raise ConfigError(
+            f"{len(unknown)} of {len(chosen)} users are not in {dataset.dataset_name}, the first "
+            f"is {unknown[0]!r}: name users as in the .inter file (--users)"
+        )
+    items = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    last = np.array([ends[user] for user in chosen], dtype=np.int64)
+    return Population(chosen, histories.starts[last], last + 1, histories, items)
