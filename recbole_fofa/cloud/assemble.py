@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from recbole_fofa.cloud.cost import StructureCost, structure_cost
-from recbole_fofa.device.bundle import BaseBundle, BundleInfo, bundle_size
+from recbole_fofa.device.bundle import BaseBundle, bundle_size
+from recbole_fofa.device.bundle_info import BundleInfo
 from recbole_fofa.device.payload import DevicePayload, Structure, check_allowed
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError, DeviceError

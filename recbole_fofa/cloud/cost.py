@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from recbole_fofa.device.bundle import BundleInfo
+from recbole_fofa.device.bundle_info import BundleInfo
 from recbole_fofa.device.payload import payload_size
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.model.extractor import SequenceExtractor

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from recbole_fofa.cloud.assemble import assemble, make_bundle
-from recbole_fofa.device.bundle import BundleInfo
+from recbole_fofa.device.bundle_info import BundleInfo
 from recbole_fofa.device.uplink import Uplink
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import DeviceError

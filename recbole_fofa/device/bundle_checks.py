@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 
+from recbole_fofa.device.bundle_info import BundleInfo
 from recbole_fofa.device.numpy_backbones import ACTIVATIONS, NUMPY_BACKBONES
-
-if TYPE_CHECKING:
-    from recbole_fofa.device.bundle import BundleInfo
 
 Shapes = dict[str, tuple[int, ...]]
 _CHOICES: dict[str, tuple[Any, ...]] = {

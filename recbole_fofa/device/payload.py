@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_fofa.device.bundle import BaseBundle, BundleInfo
+from recbole_fofa.device.bundle import BaseBundle
+from recbole_fofa.device.bundle_info import BundleInfo
 from recbole_fofa.device.codec import pack, packed_size, unpack
 from recbole_fofa.device.precision import decode, encode, stored_layout
 from recbole_fofa.errors import DeviceError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbole_fofa.device.bundle import BundleInfo
+from recbole_fofa.device.bundle_info import BundleInfo
 from recbole_fofa.device.payload import Structure, structure_code
 from recbole_fofa.errors import DeviceError
 
