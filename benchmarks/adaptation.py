@@ -26,9 +26,9 @@ import torch
 from record import append_line, provenance
 from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
-from training import item_tokens
 
 from recbole_fofa.cloud.assemble import assemble
+from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.cloud.service import CloudService
 from recbole_fofa.device.payload import block_parameters
 from recbole_fofa.device.runtime import DeviceRuntime
@@ -80,7 +80,7 @@ def measure(way: str, n_users: int) -> dict[str, float]:
     train, *_ = prepare_data(config)
     torch.manual_seed(1)
     model = build_model(config, train).eval()
-    tokens = item_tokens(train)
+    tokens = item_tokens(train._dataset)
     rows = histories(train, n_users)
     with threadpool_limits(1):
         call = CALLS[way](model, tokens)

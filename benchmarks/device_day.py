@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from tabulate import tabulate
-from training import item_tokens, trained
+from training import trained
 
+from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.cloud.service import CloudService
+from recbole_fofa.device.payload import structure_text
 from recbole_fofa.device.runtime import DeviceRuntime
 from recbole_fofa.device.session import DeviceSession
 from recbole_fofa.device_profile import load_profile, shipped_profiles
@@ -54,7 +56,7 @@ def main() -> None:
     else:
         trainer, _, loader = trained(1, epochs=arguments.epochs, budget_aware=True)
         model = trainer.model
-    tokens = item_tokens(loader)
+    tokens = item_tokens(loader._dataset)
     cloud = CloudService(model, tokens)
     bundles = {name: cloud.enroll(load_profile(name)) for name in shipped_profiles()}
     tallies = {name: Tally(bundle=len(data)) for name, data in bundles.items()}
@@ -96,7 +98,7 @@ def play(
         known = past[: place - begin]
         if histories.times[place] - last_time > PAUSE:
             structure = device.begin(known)
-            tally.structures["".join(map(str, structure))] += 1
+            tally.structures[structure_text(structure)] += 1
         last_time = histories.times[place]
         tally.hits += past[place - begin] in device.recommend(known, tokens[1:], 10)
     tally.users += 1

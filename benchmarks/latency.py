@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from record import append_line, provenance
 from threadpoolctl import threadpool_limits
-from training import item_tokens
 
 from recbole_fofa.cloud.assemble import assemble, make_bundle
 from recbole_fofa.cloud.cost import structure_cost
 from recbole_fofa.cloud.onnx_graph import make_graph
+from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.device.bundle import bundle_size
 from recbole_fofa.device.onnx_engine import OnnxEngine
 from recbole_fofa.device.payload import block_parameters
@@ -44,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(1)
     origin = provenance(1)
     model, loader = untrained(arguments)
-    calls, costs = ways(model, item_tokens(loader), arguments)
+    calls, costs = ways(model, item_tokens(loader._dataset), arguments)
     with threadpool_limits(1):  # numpy's
         times = interleaved(calls, arguments.rounds)
     full = {kind: float(np.median(times[kind, arguments.n_layers])) for kind, _ in calls}

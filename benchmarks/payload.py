@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from record import PROTOCOL, append_line, provenance
-from training import item_tokens, trained
+from training import trained
 
+from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.cloud.service import CloudService
 from recbole_fofa.data.dataset import POSITION
+from recbole_fofa.device.payload import structure_text
 from recbole_fofa.device.runtime import DeviceRuntime
 from recbole_fofa.device_profile import DeviceProfile
 
@@ -75,7 +77,7 @@ def lines_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any
 
 def on_devices(model: Any, test: Any, profile: DeviceProfile) -> dict[str, Any]:
     """Mean bytes of a session and NDCG@10 over the test users, by way of their devices."""
-    tokens = item_tokens(test)
+    tokens = item_tokens(test._dataset)
     cloud = CloudService(model, tokens)
     device = DeviceRuntime(cloud.enroll(profile))
     histories = test._dataset.histories
@@ -86,7 +88,7 @@ def on_devices(model: Any, test: Any, profile: DeviceProfile) -> dict[str, Any]:
         message = device.uplink(history).to_bytes()
         answer = cloud.handle(message)
         device.apply(answer)
-        structures["".join(map(str, device.payload.structure))] += 1
+        structures[structure_text(device.payload.structure)] += 1
         scores = device.score(history, tokens[1:])
         rank = 1 + int((scores > scores[histories.items[position] - 1]).sum())
         gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from record import append_line, provenance
-from training import item_tokens
 
 from recbole_fofa.cloud.assemble import assemble, make_bundle
+from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 
@@ -66,7 +66,7 @@ def prepared(changes: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
     config = checked_config(config_dict={"quiet": True, **changes})
     train, *_ = prepare_data(config)
     model = build_model(config, train).eval()
-    bundle = make_bundle(model, DeviceProfile(name="all"), item_tokens(train))
+    bundle = make_bundle(model, DeviceProfile(name="all"), item_tokens(train._dataset))
     length = model.settings.adapt_seq_length
     behaviour = torch.randint(1, model.n_items, (BATCH, length))
     return model, bundle, behaviour, torch.full((BATCH,), length)

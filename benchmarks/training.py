@@ -35,9 +35,3 @@ def trained(seed: int, model: str | None = None, **changes: Any) -> tuple[Any, A
         trainer.fit(train, valid)
         trainer.evaluate(valid)  # loads the best epoch
     return trainer, valid, test
-
-
-def item_tokens(loader: Any) -> list[str]:
-    """Token of each row of the item table."""
-    dataset = loader._dataset
-    return [str(token) for token in dataset.field2id_token[dataset.iid_field]]

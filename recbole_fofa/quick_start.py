@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import INFO, WARNING, getLogger
@@ -25,6 +24,7 @@ from recbole_fofa.errors import ConfigError, DataError, FofaError
 from recbole_fofa.evaluator.structures import summarize_structures
 from recbole_fofa.registry import get_dataset_class, get_trainer
 from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
+from recbole_fofa.whole_file import write_whole
 
 
 def run_recbole_fofa(
@@ -214,6 +214,4 @@ def _report(config: FofaConfig, trainer: Any, test_data: Any, result: dict[str, 
             getLogger().info(line)
     if config["output_dir"]:
         path = Path(config["output_dir"]) / "result.json"
-        part = path.with_suffix(".json.part")
-        part.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, (json.dumps(written, indent=2) + "\n").encode())

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from small import cycle_settings
 
+from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 
@@ -29,8 +30,7 @@ def model_and_tokens(tmp_path: Path, **changes: Any) -> tuple[Any, list[str]]:
                 value.add_(torch.randn_like(value) * 0.1)
         if model.network.controller is not None:
             model.network.controller.head.weight.normal_(std=2.0)
-    dataset = loaders[0]._dataset
-    return model, [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    return model, item_tokens(loaders[0]._dataset)
 
 
 def histories(tokens: list[str], n_users: int = 5, seed: int = 0) -> list[list[str]]:

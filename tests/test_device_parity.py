@@ -49,9 +49,14 @@ def test_a_session_gives_the_cloud_models_scores(
 ) -> None:
     """Extractors, controller and network on the device; hypernetworks in the cloud."""
     model, tokens = model_and_tokens(tmp_path, **changes)
+    sessions_give_the_cloud_models_scores(model, tokens, histories(tokens), payload)
+
+
+def sessions_give_the_cloud_models_scores(
+    model: Any, tokens: list[str], users: list[list[str]], form: Any
+) -> None:
     cloud = CloudService(model, tokens)
-    bundle = cloud.enroll(FREE.model_copy(update={"payload": payload}))
-    users = histories(tokens)
+    bundle = cloud.enroll(FREE.model_copy(update={"payload": form}))
     structures, expected = cloud_scores(model, tokens, users)
     for history, structure, scores in zip(users, structures, expected, strict=True):
         device = DeviceRuntime(bundle)
@@ -195,16 +200,7 @@ def test_each_warm_up_state_and_budget_is_that_of_the_evaluation(
     """While the controller is frozen its structural vector still guides the mapper."""
     model, tokens = model_and_tokens(tmp_path, budget_aware=True, budget=budget)
     setattr(model, state, True)
-    cloud = CloudService(model, tokens)
-    bundle = cloud.enroll(FREE.model_copy(update={"payload": form}))
-    users = histories(tokens, 8, seed=2)
-    structures, expected = cloud_scores(model, tokens, users)
-    for history, structure, scores in zip(users, structures, expected, strict=True):
-        device = DeviceRuntime(bundle)
-        uplink = device.uplink(history)
-        assert uplink.structure == tuple(structure.int().tolist())
-        device.apply(cloud.handle(uplink.to_bytes()))
-        close(device.score(history, tokens[1:]), scores.numpy())
+    sessions_give_the_cloud_models_scores(model, tokens, histories(tokens, 8, seed=2), form)
 
 
 def test_the_budget_of_the_settings_holds_on_devices(tmp_path: Path) -> None:

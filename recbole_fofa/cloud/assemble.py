@@ -78,11 +78,15 @@ def structure_costs(
     return [structure_cost(model.network, info, size, structure) for structure in structures]
 
 
-def allowed_structures(info: BundleInfo) -> Tensor:
-    """Booleans ``[2^L]`` as :meth:`AdaptiveNetwork.decide` takes them."""
-    allowed = torch.zeros(2 ** len(info.blocks), dtype=torch.bool)
+def device_limits(
+    info: BundleInfo, n_users: int, device: torch.device
+) -> tuple[Tensor | None, Tensor]:
+    """``budget`` ``[B]`` and ``allowed`` ``[2^L]`` that :meth:`ForwardOFA.decide` takes."""
+    allowed = torch.zeros(2 ** len(info.blocks), dtype=torch.bool, device=device)
     allowed[info.allowed] = True
-    return allowed
+    if info.budget is None:
+        return None, allowed
+    return torch.full((n_users,), info.budget, dtype=torch.float64, device=device), allowed
 
 
 @torch.no_grad()

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_fofa.cloud.assemble import allowed_structures
-from recbole_fofa.cloud.export import BUNDLE, MANIFEST, write_whole
+from recbole_fofa.cloud.assemble import device_limits
+from recbole_fofa.cloud.export import BUNDLE, MANIFEST
 from recbole_fofa.cloud.population import Population
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.runtime import DeviceRuntime, Engine, NumpyEngine
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
+from recbole_fofa.whole_file import write_whole
 
 REPORT = "report.json"
 N_REQUESTS = 50
@@ -105,14 +106,10 @@ def _cloud_scores(
     info, device = bundle.info, model.device
     ids = torch.from_numpy(people.histories.items[people.begins[row] : people.ends[row]])
     behaviour, item_seq = ids[-info.adapt_length :], ids[-info.max_length :]
-    budget = None
-    if info.budget is not None:
-        budget = torch.tensor([info.budget], dtype=torch.float64, device=device)
     adaptation = model.adapt(
         behaviour.unsqueeze(0).to(device),
         torch.tensor([len(behaviour)], device=device),
-        budget,
-        allowed_structures(info).to(device),
+        *device_limits(info, 1, device),
     )
     hidden = model.encode(item_seq.unsqueeze(0).to(device), adaptation)[0, -1]
     scores: np.ndarray = (model.item_embedding.weight[1:] @ hidden).cpu().numpy()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from recbole_fofa.cloud.assemble import allowed_structures, assemble, make_bundle
+from recbole_fofa.cloud.assemble import assemble, device_limits, make_bundle
 from recbole_fofa.cloud.cost import request_macs
 from recbole_fofa.cloud.population import Population
 from recbole_fofa.device.bundle import BaseBundle
-from recbole_fofa.device.payload import DevicePayload
+from recbole_fofa.device.payload import DevicePayload, structure_text
 from recbole_fofa.device.uplink import uplink_size
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
+from recbole_fofa.whole_file import write_whole
 
 CHUNK = 256
 """Users adapted at once. Never cut otherwise: the last digits depend on who is in a batch."""
@@ -83,13 +83,6 @@ def export(
                     lines.flush()
                     bar.update()
     return manifest
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """All of a file or nothing of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def file_of(user: str) -> str:
@@ -207,14 +200,10 @@ def _payloads(
     begins = np.maximum(people.begins[chosen], ends - info.adapt_length)
     behaviour = people.histories.slices(begins, ends)
     lengths = torch.from_numpy(ends - begins)
-    shares = None
-    if info.budget is not None:
-        shares = torch.full((len(ends),), info.budget, dtype=torch.float64)
     decision = model.decide(
         behaviour.to(model.device),
         lengths.to(model.device),
-        shares.to(model.device) if shares is not None else None,
-        allowed_structures(info).to(model.device),
+        *device_limits(info, len(ends), model.device),
     )
     for offset, row in enumerate(decision.structure.int().tolist()):
         structure = tuple(row)
@@ -224,7 +213,7 @@ def _payloads(
         line = {
             "user": user,
             "file": file_of(user),
-            "structure": "".join(map(str, structure)),
+            "structure": structure_text(structure),
             "payload_bytes": len(data),
             "macs": request_macs(model.network, info.max_length, structure),
             "uplink_bytes": uplink_size(info, model.settings.hidden_size),

@@ -15,7 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from recbole_fofa.cloud.onnx_blocks import ONNX_BACKBONES, Graph, OnnxBackbone
 from recbole_fofa.device.bundle import BaseBundle
-from recbole_fofa.device.payload import DevicePayload, block_integers, block_parameters
+from recbole_fofa.device.payload import (
+    DevicePayload,
+    block_integers,
+    block_parameters,
+    structure_text,
+)
 
 OPSET, IR_VERSION = 17, 9
 
@@ -63,8 +68,7 @@ def make_standalone_graph(bundle: BaseBundle, payload: DevicePayload) -> bytes:
         values = tensors | block_integers(bundle.info, index)
         x = backbone.apply_block(x, {name: graph.constant(v) for name, v in values.items()})
     _scores(graph, backbone.finish(x))
-    structure = "".join(map(str, payload.structure))
-    notes = {"base": bundle.info.base, "structure": structure}
+    notes = {"base": bundle.info.base, "structure": structure_text(payload.structure)}
     return _model(graph, _request_inputs(bundle), notes)
 
 

@@ -47,7 +47,7 @@ def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
             f"{dataset.dataset_name} comes in split files (benchmark_filename), which hold no "
             "whole histories: devices are adapted from data of one .inter file"
         )
-    tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+    tokens = _tokens(dataset, dataset.uid_field)
     is_last = np.r_[histories.users[1:] != histories.users[:-1], True]
     ends = {tokens[histories.users[place]]: int(place) for place in np.flatnonzero(is_last)}
     chosen = list(ends) if users is None else list(dict.fromkeys(users))
@@ -57,6 +57,14 @@ def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
             f"{len(unknown)} of {len(chosen)} users are not in {dataset.dataset_name}, the first "
             f"is {unknown[0]!r}: name users as in the .inter file (--users)"
         )
-    items = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     last = np.array([ends[user] for user in chosen], dtype=np.int64)
-    return Population(chosen, histories.starts[last], last + 1, histories, items)
+    return Population(chosen, histories.starts[last], last + 1, histories, item_tokens(dataset))
+
+
+def item_tokens(dataset: Any) -> list[str]:
+    """Token of each row of the item table; row 0 is padding."""
+    return _tokens(dataset, dataset.iid_field)
+
+
+def _tokens(dataset: Any, field: str) -> list[str]:
+    return [str(token) for token in dataset.field2id_token[field]]

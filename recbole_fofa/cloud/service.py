@@ -25,8 +25,7 @@ class CloudService:
     def __init__(self, model: ForwardOFA, tokens: Sequence[str]) -> None:
         self._model = model.eval()
         self._tokens = list(tokens)
-        self._classes: dict[str, BundleInfo] = {}
-        self._versions: dict[str, list[int]] = {}
+        self._classes: dict[str, tuple[BundleInfo, list[int]]] = {}
 
     def enroll(self, profile: DeviceProfile, items: Sequence[str] | None = None) -> bytes:
         """The bundle of a device class, which is served from now on.
@@ -39,8 +38,7 @@ class CloudService:
             ConfigError: If nothing fits the profile, or an item is unknown.
         """
         bundle = make_bundle(self._model, profile, self._tokens, items)
-        self._classes[profile.name] = bundle.info
-        self._versions[profile.name] = self._version()
+        self._classes[profile.name] = bundle.info, self._version()
         return bundle.to_bytes()
 
     def handle(self, message: bytes) -> bytes:
@@ -52,18 +50,18 @@ class CloudService:
                 changed since it was enrolled.
         """
         uplink = Uplink.from_bytes(message)
-        info = self._classes.get(uplink.profile)
-        if info is None:
+        if uplink.profile not in self._classes:
             raise DeviceError(
                 f"uplink: profile {uplink.profile!r} is not served here: "
                 f"{', '.join(self._classes) or 'none'}"
             )
+        info, version = self._classes[uplink.profile]
         if uplink.base != info.base:
             raise DeviceError(
                 f"uplink: the device's bundle was made from model {uplink.base}, this is "
                 f"{info.base}: send the device a new bundle"
             )
-        if self._versions[uplink.profile] != self._version():
+        if version != self._version():
             raise DeviceError(
                 f"the model has changed since profile {info.profile} was enrolled: enroll it "
                 "again, and send its devices the new bundle"

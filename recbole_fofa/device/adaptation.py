@@ -29,7 +29,8 @@ def adapt(bundle: BaseBundle, behaviour: Array) -> tuple[Structure, Array]:
     margins, vector = np.ones(n_blocks, np.float32), None
     controller = bundle.part("controller.")
     if controller:
-        logits = _logits(controller, behaviour, info.budget, n_blocks)
+        interest = extract(bundle.part("controller.extractor."), behaviour, None)
+        logits = _logits(controller, interest, info.budget).reshape(n_blocks, 2)
         if info.has_controller:
             margins = logits[:, 1] - logits[:, 0]
         if info.structure_guided:
@@ -61,18 +62,14 @@ def extract(own: Mapping[str, Array], behaviour: Array, initial_state: Array | N
     return layer_norm(state, own["norm.weight"], own["norm.bias"], NORM_EPS)
 
 
-def _logits(
-    own: Mapping[str, Array], behaviour: Array, budget: float | None, n_blocks: int
-) -> Array:
-    """Of (drop, keep) for each block, ``[L, 2]``."""
-    extractor = {name.removeprefix("extractor."): value for name, value in own.items()}
-    interest = extract(extractor, behaviour, None)
+def _logits(own: Mapping[str, Array], interest: Array, budget: float | None) -> Array:
+    """Of (drop, keep) for each block, flat, ``[2 L]``."""
     if "budget_embedding.weight" in own:
         share = np.float32(1.0 if budget is None else budget)
         interest = interest + share * own["budget_embedding.weight"][:, 0]
         interest = interest + own["budget_embedding.bias"]
     scaled = interest / np.sqrt(np.float32(len(interest)))
-    logits: Array = (own["head.weight"] @ scaled + own["head.bias"]).reshape(n_blocks, 2)
+    logits: Array = own["head.weight"] @ scaled + own["head.bias"]
     return logits
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from recbole_fofa.device.bundle_info import BundleInfo
+from recbole_fofa.device.bundle_info import BundleInfo, PayloadForm
 from recbole_fofa.device.numpy_backbones import ACTIVATIONS, NUMPY_BACKBONES
+from recbole_fofa.device.precision import Precision
 
 Shapes = dict[str, tuple[int, ...]]
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "backbone": tuple(NUMPY_BACKBONES),
     "mapper_form": (None, "full", "residual", "low_rank"),
-    "payload_form": ("delta", "dense"),
-    "precision": ("fp32", "fp16", "int8"),
+    "payload_form": get_args(PayloadForm),
+    "precision": get_args(Precision),
 }
 
 

@@ -80,13 +80,18 @@ def check_allowed(structure: Structure, info: BundleInfo) -> None:
     """
     if structure_code(structure) not in info.allowed:
         raise DeviceError(
-            f"structure {''.join(map(str, structure))} is over the limits of profile {info.profile}"
+            f"structure {structure_text(structure)} is over the limits of profile {info.profile}"
         )
 
 
 def structure_code(structure: Sequence[int]) -> int:
     """A structure as one number: bit ``i`` keeps block ``i``."""
     return sum(int(bit) << index for index, bit in enumerate(structure))
+
+
+def structure_text(structure: Sequence[int]) -> str:
+    """A structure as files and reports show it, such as ``"101"``."""
+    return "".join(map(str, structure))
 
 
 def payload_shapes(info: BundleInfo, structure: Sequence[int]) -> Shapes:
@@ -162,7 +167,7 @@ def _changed_base(bundle: BaseBundle, payload: DevicePayload, index: int) -> dic
 def _metadata(info: BundleInfo, structure: Structure) -> dict[str, Any]:
     return {
         "base": info.base,
-        "structure": "".join(map(str, structure)),
+        "structure": structure_text(structure),
         "form": info.payload_form,
         "precision": info.precision,
     }

@@ -107,7 +107,8 @@ class DeviceRuntime:
         """
         if isinstance(payload, bytes):
             payload = DevicePayload.from_bytes(payload, self.bundle.info)
-        payload.check(self.bundle.info)
+        else:
+            payload.check(self.bundle.info)
         parameters = block_parameters(self.bundle, payload)
         self.payload, self._parameters = payload, parameters
 

@@ -102,7 +102,7 @@ def _need_onnx(form: str) -> None:
         import onnx  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "--format onnx needs the extra: pip install 'recbole_fofa[onnx]'"
+            f"--format {form} needs the extra: pip install 'recbole_fofa[onnx]'"
         ) from None
 
 
