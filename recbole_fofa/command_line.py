@@ -17,17 +17,21 @@ from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 EXIT_FAULT = 2
 EXIT_INTERRUPTED = 130
-SUBCOMMANDS = {"export": "export"}
+SUBCOMMANDS = {"export": "export", "device-eval": "device_eval", "compare": "compare"}
 """Words that stand in the place of a run, and their modules."""
 
 _USAGE = """\
 usage: run_recbole_fofa [-m MODEL] [-d DATASET] [--config_files "A.yaml B.yaml"] [--key=value ...]
        run_recbole_fofa export --checkpoint FILE --output_dir FOLDER ...
+       run_recbole_fofa device-eval --checkpoint FILE [--profiles low,mid,high] ...
+       run_recbole_fofa compare RESULT RESULT ...
 
 Train and evaluate Forward-OFA, or any model of RecBole, on a dataset of atomic files.
 
 commands (each has a --help of its own):
   export                    files for devices: a bundle, a payload for each user, ONNX graphs
+  device-eval               quality, structures, costs and staleness on device classes
+  compare                   paired tests between results of device-eval
 
 options:
   -m, --model MODEL         name of the model (default: ForwardOFA)

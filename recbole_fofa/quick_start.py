@@ -15,13 +15,20 @@ from recbole.data import create_dataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import init_seed, set_color
 
+from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.compat import init_logger, quiet_known_warnings, switch_off_anomaly_mode
 from recbole_fofa.config import FofaConfig
 from recbole_fofa.data.checks import inspect_files, report_lines
 from recbole_fofa.data.session_loader import SessionLoader
 from recbole_fofa.data.splits import check_splits
+from recbole_fofa.device_profile import load_profile
 from recbole_fofa.errors import ConfigError, DataError, FofaError
+from recbole_fofa.evaluator.device_adaptation import device_classes
+from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
+from recbole_fofa.evaluator.publish import publish
+from recbole_fofa.evaluator.report import terminal
 from recbole_fofa.evaluator.structures import summarize_structures
+from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.registry import get_dataset_class, get_trainer
 from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
 from recbole_fofa.whole_file import write_whole
@@ -69,6 +76,8 @@ def run_recbole_fofa(
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = build_model(config, train_data)
     logger.info(network)
+    if config["device_eval"]:
+        _check_devices(config, network, train_data)
 
     trainer = get_trainer(config)(config, network)
     logger.info(f"trainer: {type(trainer).__name__}, device: {config['device']}")
@@ -87,6 +96,8 @@ def run_recbole_fofa(
         "test_result": test_result,
     }
     _report(config, trainer, test_data, result)
+    if config["device_eval"]:
+        _report_on_devices(config, trainer, train_data, test_data, shown)
     return result
 
 
@@ -115,6 +126,7 @@ def load_data_and_model(model_file: str | Path, model: str | type | None = None)
     Raises:
         CheckpointError: If the file is missing, damaged or not one of ours.
     """
+    quiet_known_warnings()
     state = load_checkpoint(model_file)
     config = checked_config(model, config_dict=state["config"])
     init_seed(config["seed"], config["reproducibility"])
@@ -215,3 +227,28 @@ def _report(config: FofaConfig, trainer: Any, test_data: Any, result: dict[str, 
     if config["output_dir"]:
         path = Path(config["output_dir"]) / "result.json"
         write_whole(path, (json.dumps(written, indent=2) + "\n").encode())
+
+
+def _check_devices(config: FofaConfig, model: Any, train_data: Any) -> None:
+    """A profile that nothing fits is told before training."""
+    if isinstance(model, ForwardOFA):
+        profiles = [load_profile(name) for name in config["device_profiles"]]
+        device_classes(model, profiles, item_tokens(train_data._dataset))
+
+
+def _report_on_devices(
+    config: FofaConfig, trainer: Any, train_data: Any, test_data: Any, show_progress: bool
+) -> None:
+    """The report on device classes, in a folder beside the checkpoint."""
+    options = Options(
+        [load_profile(name) for name in config["device_profiles"]],
+        candidates=config["device_candidates"],
+        mask_history=config["mask_history"],
+    )
+    path = Path(trainer.saved_model_file)
+    folder = path.with_name(f"{path.stem}-devices")
+    report = evaluate_on_devices(
+        trainer.model, train_data, test_data, options, folder, show_progress=show_progress
+    )
+    for line in [*terminal(report).splitlines(), *publish(report, folder)]:
+        getLogger().info(line)

@@ -37,6 +37,18 @@ class RunSettings(BaseModel):
     mask_history: bool = Field(
         False, description="Whether to rank no item that is in the user's history."
     )
+    device_eval: bool = Field(
+        False, description="Whether to end with the report on device classes."
+    )
+    device_profiles: list[str] = Field(
+        ["low", "mid", "high"],
+        min_length=1,
+        description="Device classes of the report: shipped ones, or .yaml files.",
+    )
+    device_candidates: str = Field(
+        "full",
+        description="What the report ranks: full, uni99, pop99, retrieval100 or a .npy file.",
+    )
     missing_time: Literal["error", "previous"] = Field(
         "error", description="Blank timestamps: stop, or take that of the user's row before."
     )

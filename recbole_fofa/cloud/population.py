@@ -47,7 +47,7 @@ def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
             f"{dataset.dataset_name} comes in split files (benchmark_filename), which hold no "
             "whole histories: devices are adapted from data of one .inter file"
         )
-    tokens = _tokens(dataset, dataset.uid_field)
+    tokens = user_tokens(dataset)
     is_last = np.r_[histories.users[1:] != histories.users[:-1], True]
     ends = {tokens[histories.users[place]]: int(place) for place in np.flatnonzero(is_last)}
     chosen = list(ends) if users is None else list(dict.fromkeys(users))
@@ -64,6 +64,11 @@ def population(dataset: Any, users: Sequence[str] | None = None) -> Population:
 def item_tokens(dataset: Any) -> list[str]:
     """Token of each row of the item table; row 0 is padding."""
     return _tokens(dataset, dataset.iid_field)
+
+
+def user_tokens(dataset: Any) -> list[str]:
+    """Token of each user id; 0 is padding."""
+    return _tokens(dataset, dataset.uid_field)
 
 
 def _tokens(dataset: Any, field: str) -> list[str]:

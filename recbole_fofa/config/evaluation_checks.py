@@ -11,6 +11,9 @@ from recbole.utils import EvaluatorType
 
 from recbole_fofa.config.faults import Fault, Settings
 from recbole_fofa.config.known_settings import suggestion
+from recbole_fofa.device_profile import load_profile
+from recbole_fofa.errors import ConfigError
+from recbole_fofa.evaluator.evaluate import Options
 
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
 _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
@@ -37,6 +40,8 @@ def evaluation_faults(settings: Settings) -> Iterator[Fault]:
         yield from _mode_faults(settings, args, names)
     else:
         yield settings.must("eval_args", "a dict with the keys split, order, group_by and mode")
+    if settings.get("device_eval") is True:
+        yield from _device_faults(settings)
     if settings.get("mask_history") is True and not settings.is_sequential:
         yield Fault(
             f"mask_history: true is for sequential models; {settings.model} never ranks what a "
@@ -49,6 +54,26 @@ def evaluation_faults(settings: Settings) -> Iterator[Fault]:
             "to rank no item of the user's history set mask_history: true",
             ("repeatable",),
         )
+
+
+def _device_faults(settings: Settings) -> Iterator[Fault]:
+    keys = ("device_eval", "device_profiles", "device_candidates")
+    if not settings.is_sequential:
+        yield Fault(
+            f"device_eval: true is for sequential models; {settings.model} is none: leave it out",
+            keys,
+        )
+    names, candidates = settings.get("device_profiles"), settings.get("device_candidates")
+    if not _listed(names) or not isinstance(candidates, str):
+        return  # their types are told elsewhere
+    profiles = []
+    for name in map(str, names):
+        try:
+            profiles.append(load_profile(name))
+        except ConfigError as error:
+            yield from (Fault(message, keys) for message in error.faults)
+    for message in Options(profiles, candidates=candidates).faults():
+        yield Fault(f"{message} (device_profiles, device_candidates)", keys)
 
 
 def _metric_names(metrics: Any) -> list[Any]:

@@ -1,0 +1,205 @@
+"""Paired comparisons of results: are differences more than chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from tabulate import tabulate
+
+from recbole_fofa.errors import ConfigError, DataError
+from recbole_fofa.evaluator.device_adaptation import CHOSEN
+from recbole_fofa.evaluator.per_user import FILE, per_user_values
+from recbole_fofa.evaluator.report import main_metric
+from recbole_fofa.evaluator.result import DeviceReport, read_report
+
+TESTS = ("permutation", "wilcoxon")
+_N_PERMUTATIONS = 9999
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A row of a result.
+
+    Attributes:
+        folder: Of the result.
+        report: What is in it.
+        label: Of the row.
+    """
+
+    folder: Path
+    report: DeviceReport
+    label: str
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return f"{self.folder.name}#{self.label}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the reference, over the users of both.
+
+    Attributes:
+        name: Of the row.
+        n_users: Number of pairs.
+        mean: Of the row, over users.
+        reference: Mean of the reference.
+        difference: ``mean - reference``.
+        low: Lower end of the 95 % confidence interval of the difference (Student's t); ``None``
+            for fewer than two users.
+        high: Upper end.
+        effect: Mean difference over its standard deviation (Cohen's d of paired values).
+        p: Two-sided.
+        p_holm: The same, corrected for the number of comparisons (Holm).
+    """
+
+    name: str
+    n_users: int
+    mean: float
+    reference: float
+    difference: float
+    low: float | None
+    high: float | None
+    effect: float
+    p: float
+    p_holm: float
+
+
+def operand(text: str) -> Operand:
+    """From ``FOLDER`` or ``FOLDER#row``.
+
+    Without a row it is the last profile's structures as chosen, or a model's only row.
+
+    Raises:
+        DataError: If the result cannot be read.
+        ConfigError: If it has no such row.
+    """
+    path, _, label = text.partition("#")
+    report = read_report(Path(path))
+    labels = [row.label for row in report.rows]
+    if not label:
+        label = next((r.label for r in report.rows[::-1] if r.way == CHOSEN), labels[-1])
+    if label not in labels:
+        raise ConfigError(f"{path} has no row {label!r}: it has {', '.join(labels)}")
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    return Operand(folder, report, label)
+
+
+def compare(
+    operands: Sequence[Operand],
+    metric: str | None = None,
+    test: str = "permutation",
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare each operand with the first one, user by user.
+
+    Args:
+        operands: Two or more.
+        metric: Such as ``ndcg@10``; the first result's main metric if not given.
+        test: ``permutation`` (signs of the differences, on their mean) or ``wilcoxon`` (signed
+            ranks, zeros split).
+        seed: Of the permutations.
+
+    Raises:
+        ConfigError: If there is only one, or what was ranked for whom differs; says what.
+    """
+    if len(operands) < 2:
+        raise ConfigError("a comparison needs two or more results")
+    faults = [fault for other in operands[1:] for fault in _differences(operands[0], other)]
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    metric = metric or main_metric(operands[0].report)
+    values = [per_user_values(one.folder / FILE, one.label, metric) for one in operands]
+    found = []
+    for one, own in zip(operands[1:], values[1:], strict=True):
+        if own.keys() != values[0].keys():
+            raise DataError(f"{one.folder} and {operands[0].folder} have other users")
+        users = sorted(own)
+        pairs = np.array([[own[user], values[0][user]] for user in users])
+        found.append((one.name, pairs, _p_value(pairs[:, 0] - pairs[:, 1], test, seed)))
+    corrected = holm([p for *_, p in found])
+    return [_comparison(*one, p) for one, p in zip(found, corrected, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, in the given order."""
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def comparison_table(reference: Operand, found: Sequence[Comparison], metric: str) -> str:
+    """For a terminal."""
+    rows = [
+        [
+            one.name,
+            one.n_users,
+            f"{one.mean:.4f}",
+            f"{one.reference:.4f}",
+            f"{one.difference:+.4f}",
+            f"{one.difference / one.reference:+.1%}" if one.reference else "-",
+            "-" if one.low is None else f"{one.low:+.4f} to {one.high:+.4f}",
+            f"{one.effect:+.3f}",
+            f"{one.p:.4g}",
+            f"{one.p_holm:.4g}",
+        ]
+        for one in found
+    ]
+    headers = "row users mean reference difference relative 95%_interval effect p p_Holm".split()
+    table = tabulate(rows, headers, disable_numparse=True)
+    return f"{metric} against {reference.name}\n{table}\n"
+
+
+def _differences(first: Operand, other: Operand) -> list[str]:
+    """In which points of the protocol two results differ."""
+    ours, theirs = first.report.protocol, other.report.protocol
+    return [
+        f"{other.folder} is not comparable with {first.folder}: {key} is {theirs.get(key)!r} "
+        f"there and {ours.get(key)!r} here"
+        for key in sorted({*ours, *theirs} - {"metrics"})
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _p_value(differences: np.ndarray, test: str, seed: int) -> float:
+    if not differences.any():
+        return 1.0
+    if test == "wilcoxon":
+        return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)
+
+    def mean(values: np.ndarray, axis: int) -> Any:
+        return values.mean(axis)
+
+    found = stats.permutation_test(
+        (differences,),
+        mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_N_PERMUTATIONS,
+        batch=max(1, 4_000_000 // len(differences)),
+        random_state=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
+def _comparison(name: str, pairs: np.ndarray, p: float, p_holm: float) -> Comparison:
+    differences = pairs[:, 0] - pairs[:, 1]
+    n, mean = len(differences), float(differences.mean())
+    spread = float(differences.std(ddof=1)) if n > 1 else 0.0
+    low = high = None
+    if n > 1:
+        half = stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n)
+        low, high = float(mean - half), float(mean + half)
+    own, reference = (float(value) for value in pairs.mean(0))
+    effect = mean / spread if spread else 0.0
+    return Comparison(name, n, own, reference, mean, low, high, effect, p, p_holm)
