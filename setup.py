@@ -26,6 +26,7 @@ USED_BY_RECBOLE = [
     )
 ]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
+PLOTS = ["matplotlib>=3.8"]
 
 setup(
     name="recbole_fofa",
@@ -62,9 +63,11 @@ setup(
             "mypy",
             "import-linter",
             "types-PyYAML",
+            "playwright>=1.40",
             *ONNX,
+            *PLOTS,
         ],
-        "plots": ["matplotlib>=3.8"],
+        "plots": PLOTS,
         "onnx": ONNX,
         "tune": ["optuna>=4"],
     },

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_fofa.config.known_settings import known_settings
 from recbole_fofa.model.network import AdaptiveNetwork
 from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 from recbole_fofa.recommender.build import build_network
-from recbole_fofa.registry import get_trainer
+from recbole_fofa.registry import get_model, get_trainer
 from recbole_fofa.settings import ForwardOFASettings
 
 SIZES: dict[str, Any] = {
@@ -55,7 +56,8 @@ def trainer_of(
     tmp_path: Path, model: str | None = None, **changes: Any
 ) -> tuple[Any, tuple[Any, Any, Any]]:
     """A trainer on the ring with a new model, and its three loaders."""
-    config = checked_config(model, config_dict=cycle_settings(tmp_path, **changes))
+    settings = cycle_settings(tmp_path, **changes)
+    config = checked_config(model, config_dict=known_to(model or "ForwardOFA", settings))
     loaders = prepare_data(config)
     torch.manual_seed(3)
     return get_trainer(config)(config, build_model(config, loaders[0])), loaders
@@ -96,3 +98,9 @@ def cycle_settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
     }
     return {**settings, **changes}
+
+
+def known_to(model: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings that a model has."""
+    known = known_settings(get_model(model), "")
+    return {name: value for name, value in settings.items() if name in known}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from small import cycle_settings, trainer_of
+from small import cycle_settings, known_to, trainer_of
 
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.quick_start import checked_config, run_recbole_fofa
@@ -59,11 +59,7 @@ def records(tmp_path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("model", ["ForwardOFA", "SASRec"])
 def test_own_hook_by_its_import_path(tmp_path: Path, model: str) -> None:
     settings = cycle_settings(tmp_path, hooks=["test_hooks.Witness"])
-    if model == "SASRec":
-        names = ["hidden_size", "dataset", "output_dir", "topk", "valid_metric", "metrics"]
-        names += ["load_col", "hooks", "epochs", "train_batch_size", "quiet"]
-        settings = {name: settings[name] for name in names}
-    run_recbole_fofa(model, config_dict=settings)
+    run_recbole_fofa(model, config_dict=known_to(model, settings))
     calls = Witness.calls
     assert calls[:3] == ["start", ("epoch", 0), ("step", 0, 1)]
     n_steps = sum(call[:2] == ("step", 0) for call in calls)

@@ -51,7 +51,7 @@ def expected(schema: type[BaseModel]) -> str:
     lines = []
     for key, info in schema.model_fields.items():
         setting = f"{key}: {shown(info.get_default(call_default_factory=True))}"
-        lines.append(f"{setting:<32}# ({type_name(info.annotation)}) {info.description}")
+        lines.append(f"{setting + ' ':<32}# ({type_name(info.annotation)}) {info.description}")
     return "\n".join(lines) + "\n"
 
 

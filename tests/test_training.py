@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from recbole.model.sequential_recommender.sasrec import SASRec
-from small import cycle_settings, planted_settings, trainer_of
+from small import cycle_settings, known_to, planted_settings, trainer_of
 
 from recbole_fofa.errors import CheckpointError, ConfigError, TrainingDivergedError
 from recbole_fofa.model.backbone import BACKBONES
@@ -263,11 +263,7 @@ def test_loss_of_the_first_step_is_that_of_recboles_sasrec(tmp_path: Path) -> No
     losses = []
     for model in ("ForwardOFA", "SASRec"):
         settings = cycle_settings(tmp_path, train_regime="prefix")
-        names = ["hidden_size", "inner_size", "n_layers", "MAX_ITEM_LIST_LENGTH", "topk"]
-        names += ["dataset", "output_dir", "quiet", "valid_metric", "metrics", "load_col"]
-        if model == "SASRec":
-            settings = {name: settings[name] for name in names}
-        config = checked_config(model, config_dict=settings)
+        config = checked_config(model, config_dict=known_to(model, settings))
         train, *_ = prepare_data(config)
         torch.manual_seed(2)
         network = config.model_class(config, train._dataset)
@@ -360,10 +356,8 @@ def test_pairwise_loss_without_negatives_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", RECBOLE_MODELS)
 def test_recboles_models_run(tmp_path: Path, model: str) -> None:
-    settings = cycle_settings(tmp_path, model=model, epochs=1)
-    names = ("session_length", "adapt_seq_length", "hidden_size", "inner_size", "n_layers")
-    settings = {key: value for key, value in settings.items() if key not in names}
-    assert run_recbole_fofa(config_dict=settings)["test_result"]["ndcg@10"] > 0
+    settings = known_to(model, cycle_settings(tmp_path, epochs=1))
+    assert run_recbole_fofa(model, config_dict=settings)["test_result"]["ndcg@10"] > 0
 
 
 def test_history_is_not_ranked_if_masked(tmp_path: Path) -> None:

@@ -172,8 +172,8 @@ def _differences(first: Operand, other: Operand) -> list[str]:
 
 
 def _p_value(differences: np.ndarray, test: str, seed: int) -> float:
-    if not differences.any():
-        return 1.0
+    if len(differences) < 2 or not differences.any():
+        return 1.0  # of one user nothing can be said
     if test == "wilcoxon":
         return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)
 
