@@ -23,6 +23,7 @@ from recbole_fofa.data.session_loader import SessionLoader
 from recbole_fofa.data.splits import check_splits
 from recbole_fofa.device_profile import load_profile
 from recbole_fofa.errors import ConfigError, DataError, FofaError
+from recbole_fofa.evaluator.candidates import width_of
 from recbole_fofa.evaluator.device_adaptation import device_classes
 from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
 from recbole_fofa.evaluator.publish import publish
@@ -233,7 +234,8 @@ def _check_devices(config: FofaConfig, model: Any, train_data: Any) -> None:
     """A profile that nothing fits is told before training."""
     if isinstance(model, ForwardOFA):
         profiles = [load_profile(name) for name in config["device_profiles"]]
-        device_classes(model, profiles, item_tokens(train_data._dataset))
+        tokens = item_tokens(train_data._dataset)
+        device_classes(model, profiles, tokens, width_of(config["device_candidates"]))
 
 
 def _report_on_devices(

@@ -221,6 +221,16 @@ def test_cold_targets_and_one_user(tmp_path: Path) -> None:
     assert report.protocol["n_users"] == 1 and row.violations == 0
 
 
+def test_memory_is_that_of_what_is_ranked(tmp_path: Path) -> None:
+    """Candidates and recent items are cached, not the whole catalogue."""
+    trainer, loaders = trainer_of(tmp_path, MAX_ITEM_LIST_LENGTH=3, adapt_seq_length=4)
+    full = row_of(report_of(tmp_path, trainer.model, loaders), CHOSEN)
+    some = row_of(report_of(tmp_path, trainer.model, loaders, candidates="retrieval5"), CHOSEN)
+    names = sum(len(f'"i{item}",') for item in range(9, 15))
+    saved = full.memory_bytes["mean"] - some.memory_bytes["mean"]
+    assert saved == pytest.approx((15 - (5 + 4)) * 16 * 4 + names, abs=16)
+
+
 def test_profiles_that_nothing_fits_are_all_told(tmp_path: Path) -> None:
     trainer, loaders = trainer_of(tmp_path)
     tiny = DeviceProfile(name="tiny", max_memory_bytes=10)

@@ -34,7 +34,8 @@ names = ["[PAD]", *(f"u{{u}}" for u in range(n_users))]
 tokens = ["[PAD]", *(f"i{{i}}" for i in range(15))]
 cases = Cases(positions, histories, np.arange(len(users)), names, tokens)
 metrics = CaseMetrics(["NDCG", "Hit"], [10])
-evaluator = DeviceAdaptationEvaluator(model, [DeviceProfile(name="free")], metrics, tokens, ages=[2])
+free = [DeviceProfile(name="free")]
+evaluator = DeviceAdaptationEvaluator(model, free, metrics, tokens, ages=[2])
 
 def peak(cases):
     with per_user_writer(folder / "per_user.csv.gz", metrics.names) as on_cases:

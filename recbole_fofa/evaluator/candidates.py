@@ -60,6 +60,11 @@ class Candidates:
         self._rows = rows
         self._which = which
 
+    @property
+    def width(self) -> int:
+        """Candidates of a case."""
+        return self._rows.shape[1]
+
     def of(self, chosen: slice) -> Tensor:
         """Item ids of some cases, padded with 0, ``[B, C]``."""
         return torch.from_numpy(self._rows[self._which[chosen]].astype(np.int64))
@@ -69,9 +74,10 @@ class Candidates:
         return Candidates(self.info, self._rows, self._which[kept])
 
 
-def is_kind(text: str) -> bool:
-    """Whether a text names a kind of candidates, such as ``uni99``."""
-    return _KIND.fullmatch(text) is not None
+def width_of(kind: str) -> int | None:
+    """Candidates of a case for a kind such as ``uni99``; ``None`` if a text names no kind."""
+    found = _KIND.fullmatch(kind)
+    return None if found is None else int(found[2]) + (found[1] != "retrieval")
 
 
 def make_candidates(
@@ -97,14 +103,15 @@ def make_candidates(
             ".npy file that was written before"
         )
     name, count = found[1], int(found[2])
+    width = width_of(kind)
     wanted = {"kind": kind, "seed": seed, "cases": cases.digest()}
     wanted["without_history"] = without_history or name != "retrieval"
     if path.exists() and _read_info(path).items() >= wanted.items():
         return load_candidates(path, cases)
     if name == "retrieval":
-        width, draws = count, _retrieved(cases, count, without_history)
+        draws = _retrieved(cases, count, without_history)
     else:
-        width, draws = count + 1, _sampled(cases, count, seed, by_popularity=name == "pop")
+        draws = _sampled(cases, count, seed, by_popularity=name == "pop")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     rows = np.lib.format.open_memmap(part, "w+", np.int32, (len(cases), width))

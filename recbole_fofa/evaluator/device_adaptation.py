@@ -70,17 +70,31 @@ class Way:
 
 
 def device_classes(
-    model: ForwardOFA, profiles: Sequence[DeviceProfile], tokens: Sequence[str]
+    model: ForwardOFA,
+    profiles: Sequence[DeviceProfile],
+    tokens: Sequence[str],
+    n_candidates: int | None = None,
 ) -> list[DeviceClass]:
     """Profiles as a model serves them.
+
+    Args:
+        model: The model.
+        profiles: Device classes.
+        tokens: Token of each row of the item table; row 0 is padding.
+        n_candidates: Items that a request ranks: a device caches so many and the user's recent
+            ones; all items if not given.
 
     Raises:
         ConfigError: With every profile that no structure fits.
     """
     found, faults = [], []
+    cached = None
+    if n_candidates is not None:
+        n_recent = max(model.settings.adapt_seq_length, model.max_seq_length)
+        cached = tokens[1 : 1 + n_candidates + n_recent]
     for profile in profiles:
         try:
-            bundle = make_bundle(model, profile, tokens)
+            bundle = make_bundle(model, profile, tokens, cached)
         except ConfigError as error:
             faults += error.faults
             continue
@@ -104,6 +118,8 @@ class DeviceAdaptationEvaluator:
         model: A trained ``ForwardOFA``; put into evaluation mode.
         profiles: Device classes.
         metrics: Of each case.
+        tokens: See :func:`device_classes`, and the next one too.
+        n_candidates: Items that a request ranks.
         ages: Interactions between the making of a payload and the request, for the staleness
             rows; none for no such rows.
         seed: Of the shuffling.
@@ -119,15 +135,16 @@ class DeviceAdaptationEvaluator:
         metrics: CaseMetrics,
         tokens: Sequence[str],
         *,
+        n_candidates: int | None = None,
         ages: Sequence[int] = (),
         seed: int = 0,
     ) -> None:
         self.model = model.eval()
         self.metrics = metrics
-        self.classes = device_classes(model, profiles, tokens)
+        self.classes = device_classes(model, profiles, tokens, n_candidates)
         self.ages = sorted(set(ages))
         self.seed = seed
-        (free,) = device_classes(model, [DeviceProfile(name="free")], tokens)
+        (free,) = device_classes(model, [DeviceProfile(name="free")], tokens, n_candidates)
         self._fixed = [_first_blocks(free, model, k + 1) for k in range(len(free.info.blocks))]
         self._structures = all_structures(len(free.info.blocks)).numpy()
 

@@ -17,9 +17,9 @@ from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.evaluator.candidates import (
     Candidates,
-    is_kind,
     load_candidates,
     make_candidates,
+    width_of,
 )
 from recbole_fofa.evaluator.cases import Cases, Slices, cases_of
 from recbole_fofa.evaluator.device_adaptation import (
@@ -65,6 +65,11 @@ class Options:
     phase: str = "test"
     times: bool = True
 
+    @property
+    def is_file(self) -> bool:
+        """Whether candidates come from a file."""
+        return self.candidates.endswith(".npy")
+
     def faults(self) -> list[str]:
         """Contradictions, found before anything long."""
         faults = []
@@ -73,13 +78,12 @@ class Options:
             faults.append(f"two device profiles have one name ({', '.join(names)}): rename one")
         if any(age < 1 for age in self.ages):
             faults.append(f"ages must be whole numbers of at least 1; got {list(self.ages)}")
-        is_file = self.candidates.endswith(".npy")
-        if self.candidates != "full" and not is_kind(self.candidates) and not is_file:
+        if not (self.candidates == "full" or width_of(self.candidates) or self.is_file):
             faults.append(
                 f"candidates must be full, uni99, pop99, retrieval100 (any number) or a .npy file; "
                 f"got {self.candidates!r}"
             )
-        if is_file and not Path(self.candidates).is_file():
+        if self.is_file and not Path(self.candidates).is_file():
             faults.append(f"no file of candidates {self.candidates}")
         return faults
 
@@ -113,10 +117,12 @@ def evaluate_on_devices(
     cases = cases_of(eval_data, train_data)
     config = eval_data._dataset.config
     metrics = CaseMetrics(config["metrics"], config["topk"])
-    if isinstance(model, ForwardOFA):
-        device_classes(model, options.profiles, cases.item_tokens)  # before candidates are drawn
+    stored = load_candidates(Path(options.candidates), cases) if options.is_file else None
+    if isinstance(model, ForwardOFA):  # before candidates are drawn
+        width = width_of(options.candidates) if stored is None else stored.width
+        device_classes(model, options.profiles, cases.item_tokens, width)
     _make(folder)
-    candidates = _candidates(options, cases, folder)
+    candidates = stored or _candidates(options, cases, folder)
     staleness: list[Row] = []
     measured: dict[str, Any] = _versions()
     with per_user_writer(folder / FILE, metrics.names) as on_cases:
@@ -126,6 +132,7 @@ def evaluate_on_devices(
                 options.profiles,
                 metrics,
                 cases.item_tokens,
+                n_candidates=candidates.width if candidates is not None else None,
                 ages=options.ages,
                 seed=options.seed,
             )
@@ -192,8 +199,6 @@ def _make(folder: Path) -> None:
 def _candidates(options: Options, cases: Cases, folder: Path) -> Candidates | None:
     if options.candidates == "full":
         return None
-    if options.candidates.endswith(".npy"):
-        return load_candidates(Path(options.candidates), cases)
     return make_candidates(
         folder / f"{options.candidates}.npy",
         cases,

@@ -116,8 +116,9 @@ def _costs(report: DeviceReport) -> Table:
         "Keep rate of each block; MACs of a request at full input length without scores of items, "
         "mean / 95th percentile, and mean relative to all blocks; bytes down once a session, mean "
         "/ 95th percentile; bytes up; milliseconds of a request (assembled network, batch 1, 100 "
-        f"items, {report.measured.get('torch_threads')} torch threads), p50 / p95. Rows without a "
-        "profile are sized in fp32.",
+        f"items, {report.measured.get('torch_threads')} torch threads), p50 / p95. Devices cache "
+        "the items that they rank and the user's recent ones. Rows without a profile are sized in "
+        "fp32.",
         [
             "profile",
             "structures",
