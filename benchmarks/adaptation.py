@@ -27,10 +27,9 @@ from record import append_line, provenance
 from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
-from recbole_fofa.cloud.assemble import assemble
+from recbole_fofa.cloud.assemble import assemble, assembled_network
 from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.cloud.service import CloudService
-from recbole_fofa.device.payload import block_parameters
 from recbole_fofa.device.runtime import DeviceRuntime
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.model.assembled import AssembledNetwork
@@ -125,10 +124,8 @@ def network_of(model: Any, tokens: list[str], row: list[int]) -> AssembledNetwor
     device = DeviceRuntime(cloud.enroll(DeviceProfile(name="all")))
     every = (1,) * len(device.bundle.info.blocks)
     interest = torch.from_numpy(device.uplink([tokens[item] for item in row]).interest)
-    own = block_parameters(device.bundle, assemble(model, device.bundle.info, every, interest))
-    kept = list(range(len(every)))
-    tensors = [{name: torch.from_numpy(v) for name, v in block.items()} for block in own]
-    return AssembledNetwork(model.network.backbone, kept, tensors)
+    payload = assemble(model, device.bundle.info, every, interest)
+    return assembled_network(model, device.bundle, payload)
 
 
 def fine_tuning(model: Any, tokens: list[str], batches: Any) -> Callable[[list[int]], None]:
@@ -143,10 +140,7 @@ def fine_tuning(model: Any, tokens: list[str], batches: Any) -> Callable[[list[i
         optimizer = torch.optim.Adam(network.block_parameters.parameters(), lr=0.001)
         for item_seq, places, targets in batches(row):
             optimizer.zero_grad()
-            x = network.backbone.embed(table[item_seq])
-            for index, own in zip(network.kept, network.block_parameters, strict=True):
-                x = network.backbone.apply_block(index, x, dict(own.named_parameters()))
-            hidden = network.backbone.finish(x)[places]
+            hidden = network.hidden(table[item_seq])[places]
             F.cross_entropy(hidden @ table.T, targets).backward()
             optimizer.step()
 

@@ -19,13 +19,13 @@ import torch
 from record import append_line, provenance
 from threadpoolctl import threadpool_limits
 
-from recbole_fofa.cloud.assemble import assemble, make_bundle
+from recbole_fofa.cloud.assemble import assemble, assembled_network, make_bundle
 from recbole_fofa.cloud.cost import structure_cost
 from recbole_fofa.cloud.onnx_graph import make_graph
 from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.device.bundle import bundle_size
 from recbole_fofa.device.onnx_engine import OnnxEngine
-from recbole_fofa.device.payload import block_parameters
+from recbole_fofa.device.payload import user_network
 from recbole_fofa.device.runtime import NumpyEngine
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.model.assembled import AssembledNetwork
@@ -104,13 +104,11 @@ def ways(model: Any, tokens: list[str], arguments: argparse.Namespace) -> tuple[
             "block_parameters": n_kept * model.network.backbone.blocks[0].size
         }
         payload = assemble(model, bundle.info, structure, interest)
-        own = block_parameters(bundle, payload)
-        kept = list(range(n_kept))
-        tensors = [{k: torch.from_numpy(v) for k, v in block.items()} for block in own]
-        network = AssembledNetwork(model.network.backbone, kept, tensors)
+        own = user_network(bundle, payload)
+        network = assembled_network(model, bundle, payload)
         calls["assembled in torch", n_kept] = lambda n=network: n(item_emb, lengths, candidates)
         for name, engine in engines.items():
-            calls[name, n_kept] = lambda e=engine, k=kept, o=own: e.scores(k, o, *arrays)
+            calls[name, n_kept] = lambda e=engine, o=own: e.scores(o, *arrays)
         rows = torch.tensor([structure], dtype=torch.float32)
         adaptation = model.network.generate(Decision(rows, interest[None], None))
         calls["masked in the cloud", n_kept] = lambda a=adaptation: (

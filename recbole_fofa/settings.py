@@ -184,6 +184,9 @@ class ForwardOFASettings(SequenceSettings):
     mapper_scale: PositiveFloat = Field(
         0.1, le=1.0, description="Initial size of the change relative to initializer_range."
     )
+    output_bias: bool = Field(
+        True, description="Whether a bias of the output stage is generated per user too."
+    )
     adapt_chunk: PositiveInt | None = Field(
         None, description="Number of users to generate for at once in evaluation; unset: all."
     )

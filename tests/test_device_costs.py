@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recbole_fofa.cloud.assemble import assemble, make_bundle, structure_costs
 from recbole_fofa.cloud.cost import StructureCost, part_costs
-from recbole_fofa.device.payload import block_parameters
+from recbole_fofa.device.payload import user_network
 from recbole_fofa.device.runtime import NumpyEngine
 from recbole_fofa.device_profile import DeviceProfile, load_profile, shipped_profiles
 from recbole_fofa.errors import ConfigError
@@ -65,13 +65,15 @@ def test_macs_are_what_torch_counts(tmp_path: Path, backbone: str, form: str) ->
         base = dict(network.base[index].named_parameters())
         found = counted_macs(lambda i=index, b=base: network.mapper.generate(i, interest, b))
         assert parts[f"hypernetwork {index}"].macs == found
+    found = counted_macs(lambda: network.mapper.output_bias(interest))
+    assert parts["output bias"].macs == found
 
     # One shared set, as an assembled network has: factors of a low-rank weight cost more.
     bundle = make_bundle(model, FREE, tokens)
     payload = assemble(model, bundle.info, (1, 1, 1), interest[0])
     own = [
         {name: torch.from_numpy(value) for name, value in block.items()}
-        for block in block_parameters(bundle, payload)
+        for block in user_network(bundle, payload).parameters
     ]
     for index in range(3):
         found = counted_macs(lambda i=index: network.backbone.apply_block(i, item_emb, own[i]))
@@ -114,10 +116,10 @@ def test_states_are_what_numpy_allocates(tmp_path: Path, backbone: str, length: 
     )
     bundle = make_bundle(model, FREE, tokens)
     payload = assemble(model, bundle.info, (1, 0, 0), torch.zeros(32))
-    engine, own = NumpyEngine(bundle), block_parameters(bundle, payload)
+    engine, own = NumpyEngine(bundle), user_network(bundle, payload)
     x = np.random.default_rng(0).normal(size=(1, length, 32)).astype(np.float32)
     tracemalloc.start()
-    engine._backbone.apply_block(0, x, own[0])
+    engine._backbone.apply_block(0, x, own.parameters[0])
     peak = tracemalloc.get_traced_memory()[1] + x.nbytes
     tracemalloc.stop()
     reckoned = 4 * model.network.backbone.activation_size(0, length)

@@ -155,10 +155,10 @@ def test_other_versions_and_kinds_are_named(
         device.apply(device.bundle.to_bytes())
     with pytest.raises(DeviceError, match="damaged or not a file of this package"):
         device.apply(save(load(answer), metadata={"fofa": "{}"}))
-    monkeypatch.setattr("recbole_fofa.device.codec.VERSION", 2)
+    monkeypatch.setattr("recbole_fofa.device.codec.VERSION", 3)
     newer = pack("payload", metadata, tensors)
     monkeypatch.undo()
-    with pytest.raises(DeviceError, match="schema version 2, but this runtime reads version 1"):
+    with pytest.raises(DeviceError, match="schema version 3, but this runtime reads version 2"):
         device.apply(newer)
 
 

@@ -14,11 +14,9 @@ import pytest
 import torch
 from device_models import FREE, cloud_scores, histories, model_and_tokens, padded
 
-from recbole_fofa.cloud.assemble import assemble, make_bundle
+from recbole_fofa.cloud.assemble import assemble, assembled_network, make_bundle
 from recbole_fofa.cloud.service import CloudService
-from recbole_fofa.device.payload import DevicePayload, block_parameters
 from recbole_fofa.device.runtime import DeviceRuntime
-from recbole_fofa.model.assembled import AssembledNetwork
 from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.model.network import Decision
 
@@ -89,20 +87,11 @@ def test_every_structure_of_every_backbone(tmp_path: Path, backbone: str) -> Non
             device = DeviceRuntime(bundle)
             device.apply(payload.to_bytes(bundle.info))
             close(device.score(history, tokens[1:]), expected[user])
-            network = assembled(model, bundle, payload)
+            network = assembled_network(model, bundle, payload)
             one = slice(user, user + 1)
             with torch.no_grad():
                 found = network(item_emb[one], lengths[one], candidates[one])
             close(found[0].numpy(), expected[user])
-
-
-def assembled(model: Any, bundle: Any, payload: DevicePayload) -> AssembledNetwork:
-    parameters = [
-        {name: torch.from_numpy(value) for name, value in own.items()}
-        for own in block_parameters(bundle, payload)
-    ]
-    kept = np.flatnonzero(payload.structure).tolist()
-    return AssembledNetwork(model.network.backbone, kept, parameters)
 
 
 def test_an_assembled_network_holds_the_kept_blocks_alone(tmp_path: Path) -> None:
@@ -111,7 +100,7 @@ def test_an_assembled_network_holds_the_kept_blocks_alone(tmp_path: Path) -> Non
     size = model.network.backbone.blocks[0].size
     for structure in STRUCTURES:
         payload = assemble(model, bundle.info, structure, torch.zeros(16))
-        network = assembled(model, bundle, payload)
+        network = assembled_network(model, bundle, payload)
         assert sum(p.numel() for p in network.block_parameters.parameters()) == (
             sum(structure) * size
         )

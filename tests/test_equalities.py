@@ -56,13 +56,15 @@ def test_per_user_parameters_equal_functional_call(form: str, backbone: str) -> 
     adaptation = network.adapt(behaviour, lengths)
     dense = [dense_parameters(block) for block in adaptation.parameters if block]
 
-    def one_user(own: torch.Tensor, *blocks: dict[str, torch.Tensor]) -> torch.Tensor:
+    def one_user(
+        own: torch.Tensor, bias: torch.Tensor, *blocks: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         y = network.backbone.embed(own.unsqueeze(0))
         for index, parameters in enumerate(blocks):
             y = network.backbone.apply_block(index, y, parameters)
-        return network.backbone.finish(y)[0]
+        return network.backbone.finish(y)[0] + bias
 
-    expected = vmap(one_user)(x, *dense)
+    expected = vmap(one_user)(x, adaptation.output_bias, *dense)
     torch.testing.assert_close(network(x, adaptation), expected, atol=1e-5, rtol=0)
     called = functional_call(network, dict(network.named_parameters()), (x, adaptation))
     torch.testing.assert_close(called, expected, atol=1e-5, rtol=0)

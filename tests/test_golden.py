@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small import small_network
@@ -43,9 +45,12 @@ GOLDEN = {
 }
 
 
+BIAS = [-0.3134, -0.174436, 0.049183, -0.420716, -0.195414, 0.123961]
+
+
 @pytest.mark.parametrize(("backbone", "form"), GOLDEN)
 def test_network(backbone: str, form: str) -> None:
-    network = small_network(backbone=backbone, mapper_form=form)
+    network = small_network(backbone=backbone, mapper_form=form, output_bias=False)
     fill(network)
     x, behaviour = waves(2, 6, 8), waves(2, 9, 8, phase=2.0)
     adaptation = network.adapt(behaviour, torch.tensor([9, 4]))
@@ -57,6 +62,18 @@ def test_network(backbone: str, form: str) -> None:
         adaptation.logits.sum().item(),
     ]
     assert found == pytest.approx(GOLDEN[backbone, form], abs=2e-5)
+
+
+def test_output_bias() -> None:
+    """A linear map of the interest, added to every state."""
+    network = small_network()
+    fill(network)
+    x, behaviour = waves(2, 6, 8), waves(2, 9, 8, phase=2.0)
+    adaptation = network.adapt(behaviour, torch.tensor([9, 4]))
+    assert adaptation.output_bias[:, :3].flatten().tolist() == pytest.approx(BIAS, abs=2e-5)
+    without = network(x, replace(adaptation, output_bias=None))
+    shift = network(x, adaptation) - without
+    torch.testing.assert_close(shift, adaptation.output_bias.unsqueeze(1).expand_as(shift))
 
 
 def test_losses() -> None:

@@ -17,7 +17,7 @@ from recbole_fofa.cloud.assemble import assemble, make_bundle
 from recbole_fofa.cloud.onnx_graph import make_graph, make_standalone_graph
 from recbole_fofa.cloud.service import CloudService
 from recbole_fofa.device.onnx_engine import OnnxEngine
-from recbole_fofa.device.payload import block_parameters
+from recbole_fofa.device.payload import user_network
 from recbole_fofa.device.runtime import DeviceRuntime, NumpyEngine
 from recbole_fofa.errors import DeviceError
 from recbole_fofa.model.backbone import BACKBONES
@@ -51,8 +51,7 @@ def test_one_graph_serves_all_users_structures_and_shapes(tmp_path: Path, backbo
                 expected = torch.einsum("bd,bcd->bc", last, candidates).numpy()
             payload = assemble(model, bundle.info, structure, interest)
             found = engine.scores(
-                np.flatnonzero(structure).tolist(),
-                block_parameters(bundle, payload),
+                user_network(bundle, payload),
                 item_emb.numpy(),
                 lengths.numpy(),
                 candidates.numpy(),
@@ -130,14 +129,12 @@ def test_a_standalone_graph_needs_no_weights(tmp_path: Path, backbone: str) -> N
             "lengths": np.array([1, 5, 3]),
             "candidate_emb": np.random.default_rng(1).normal(size=(3, 4, 16)).astype(np.float32),
         }
-        expected = NumpyEngine(bundle).scores(
-            np.flatnonzero(structure).tolist(), block_parameters(bundle, payload), *feeds.values()
-        )
+        expected = NumpyEngine(bundle).scores(user_network(bundle, payload), *feeds.values())
         np.testing.assert_allclose(session.run(["scores"], feeds)[0], expected, atol=1e-4)
         held = sum(int(np.prod(c.dims)) for c in onnx.load_from_string(data).graph.initializer)
         backbone_size = sum(p.numel() for p in model.network.backbone.parameters())
         blocks = sum(structure) * model.network.backbone.blocks[0].size
-        assert blocks <= held <= blocks + backbone_size + 200
+        assert blocks <= held <= blocks + backbone_size + 16 + 200
 
 
 def test_padding_is_never_read(tmp_path: Path) -> None:
@@ -149,7 +146,7 @@ def test_padding_is_never_read(tmp_path: Path) -> None:
     item_seq, lengths = padded(model, tokens, [tokens[1:4]], 8)
     item_emb = model.item_embedding(item_seq).detach().numpy()
     candidates = model.item_embedding.weight[1:].detach().numpy()[None]
-    own = block_parameters(bundle, payload)
-    before = engine.scores([0, 1], own, item_emb, lengths.numpy(), candidates)
+    own = user_network(bundle, payload)
+    before = engine.scores(own, item_emb, lengths.numpy(), candidates)
     item_emb[:, 3:] = 7.0
-    assert (engine.scores([0, 1], own, item_emb, lengths.numpy(), candidates) == before).all()
+    assert (engine.scores(own, item_emb, lengths.numpy(), candidates) == before).all()

@@ -14,9 +14,10 @@ from torch import Tensor
 from recbole_fofa.cloud.cost import StructureCost, structure_cost
 from recbole_fofa.device.bundle import BaseBundle, bundle_size
 from recbole_fofa.device.bundle_info import BundleInfo
-from recbole_fofa.device.payload import DevicePayload, Structure, check_allowed
+from recbole_fofa.device.payload import DevicePayload, Structure, check_allowed, user_network
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError, DeviceError
+from recbole_fofa.model.assembled import AssembledNetwork
 from recbole_fofa.model.structure import all_structures, within_budget
 from recbole_fofa.model.weights import dense_parameters
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
@@ -114,7 +115,22 @@ def assemble(
         else:
             own = _own_factors(model, info, index, interest)
         tensors |= {f"block_{index}.{name}": _array(value) for name, value in own.items()}
+    if info.output_size and interest is not None and model.network.mapper is not None:
+        bias = model.network.mapper.output_bias(interest)
+        tensors |= {"output_bias": _array(bias)} if bias is not None else {}
     return DevicePayload(structure, tensors)
+
+
+def assembled_network(
+    model: ForwardOFA, bundle: BaseBundle, payload: DevicePayload
+) -> AssembledNetwork:
+    """The network in torch that a device makes of its bundle and a payload."""
+    own = user_network(bundle, payload)
+    parameters = [
+        {name: torch.from_numpy(value) for name, value in block.items()} for block in own.parameters
+    ]
+    bias = None if own.output_bias is None else torch.from_numpy(own.output_bias)
+    return AssembledNetwork(model.network.backbone, own.kept, parameters, bias)
 
 
 def check_exportable(model: Any) -> None:
@@ -160,6 +176,7 @@ def _describe(model: ForwardOFA, profile: DeviceProfile, items: list[str]) -> Bu
         mapper_rank=own.rank if own is not None else 0,
         coded=own.coded if own is not None else [],
         parallel_mappers=settings.parallel_mappers,
+        output_size=settings.hidden_size if mapper is not None and settings.output_bias else 0,
         payload_form="delta" if is_delta else "dense",
         precision=profile.precision,
         items=items,

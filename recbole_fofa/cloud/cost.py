@@ -44,8 +44,8 @@ def part_costs(network: AdaptiveNetwork, length: int, behaviour_length: int) -> 
 
     Returns:
         ``controller`` and ``mapper extractor``, once a session on the device;
-        ``hypernetwork <l>``, once a session in the cloud for each kept block; ``block <l>`` and
-        ``input and output``, for each request on the device.
+        ``hypernetwork <l>``, once a session in the cloud for each kept block, and ``output
+        bias``; ``block <l>`` and ``input and output``, for each request on the device.
     """
     backbone = network.backbone
     parts = {"input and output": Cost(_size(backbone), backbone.finish_macs(length))}
@@ -65,6 +65,9 @@ def part_costs(network: AdaptiveNetwork, length: int, behaviour_length: int) -> 
         for index in range(len(backbone.blocks)):
             own = mapper.hypernetwork(index)
             parts[f"hypernetwork {index}"] = Cost(_size(own), hypernetwork_macs(own))
+        if mapper.to_output_bias is not None:
+            layer = mapper.to_output_bias
+            parts["output bias"] = Cost(_size(layer), layer.weight.numel())
     return parts
 
 

@@ -18,8 +18,8 @@ from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.payload import (
     DevicePayload,
     block_integers,
-    block_parameters,
     structure_text,
+    user_network,
 )
 
 OPSET, IR_VERSION = 17, 9
@@ -29,9 +29,9 @@ def make_graph(bundle: BaseBundle, n_kept: int) -> bytes:
     """The network of ``n_kept`` blocks as an ONNX file.
 
     Its inputs: ``item_emb [B, T, D]``, padded on the right; ``lengths [B]``, int64, at least 1;
-    ``candidate_emb [B, C, D]``; for slot ``s`` of the kept blocks in their order
-    ``block_<s>.<name>`` as in a dense payload, and ``block_<s>.dilation`` for a NextItNet. Its
-    output: ``scores [B, C]``.
+    ``candidate_emb [B, C, D]``; ``output_bias [D]`` where one is generated; for slot ``s`` of the
+    kept blocks in their order ``block_<s>.<name>`` as in a dense payload, and
+    ``block_<s>.dilation`` for a NextItNet. Its output: ``scores [B, C]``.
 
     Args:
         bundle: Of the device class; its input and output stage become constants.
@@ -48,7 +48,10 @@ def make_graph(bundle: BaseBundle, n_kept: int) -> bytes:
             own[name] = f"block_{slot}.{name}"
             inputs.append(helper.make_tensor_value_info(own[name], TensorProto.INT64, []))
         x = backbone.apply_block(x, own)
-    _scores(graph, backbone.finish(x))
+    if bundle.info.output_size:
+        shape = [bundle.info.output_size]
+        inputs.append(helper.make_tensor_value_info("output_bias", TensorProto.FLOAT, shape))
+    _scores(graph, backbone.finish(x), "output_bias" if bundle.info.output_size else None)
     return _model(graph, inputs, {"base": bundle.info.base, "n_kept": n_kept})
 
 
@@ -63,11 +66,12 @@ def make_standalone_graph(bundle: BaseBundle, payload: DevicePayload) -> bytes:
     """
     graph, backbone = _begin(bundle)
     x = backbone.embed("item_emb")
-    kept = np.flatnonzero(payload.structure).tolist()
-    for index, tensors in zip(kept, block_parameters(bundle, payload), strict=True):
+    own = user_network(bundle, payload)
+    for index, tensors in zip(own.kept, own.parameters, strict=True):
         values = tensors | block_integers(bundle.info, index)
         x = backbone.apply_block(x, {name: graph.constant(v) for name, v in values.items()})
-    _scores(graph, backbone.finish(x))
+    bias = None if own.output_bias is None else graph.constant(own.output_bias)
+    _scores(graph, backbone.finish(x), bias)
     notes = {"base": bundle.info.base, "structure": structure_text(payload.structure)}
     return _model(graph, _request_inputs(bundle), notes)
 
@@ -87,11 +91,13 @@ def _request_inputs(bundle: BaseBundle) -> list[Any]:
     ]
 
 
-def _scores(graph: Graph, hidden: str) -> None:
-    """Each row's last state times its candidates."""
+def _scores(graph: Graph, hidden: str, output_bias: str | None) -> None:
+    """Each row's last state, with the user's bias, times its candidates."""
     one = graph.constant(np.array([1]))
     place = graph.op("Unsqueeze", graph.op("Sub", "lengths", one), one)
     last = graph.op("GatherND", hidden, place, batch_dims=1)  # [B, D]
+    if output_bias is not None:
+        last = graph.op("Add", last, output_bias)
     two = graph.constant(np.array([2]))
     product = graph.op("MatMul", "candidate_emb", graph.op("Unsqueeze", last, two))
     graph.op("Squeeze", product, two, output="scores")

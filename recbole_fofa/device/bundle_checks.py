@@ -54,12 +54,16 @@ def _faults_of_values(info: BundleInfo) -> Iterator[str]:
         yield f"the setting hidden_act is {info.sizes['hidden_act']!r}"
     if min(info.max_length, info.adapt_length) < 1:
         yield "lengths must be positive"
+    if info.output_size and info.mapper_form is None:
+        yield "a bias of the output stage without a mapper"
     if info.budget is not None and not 0 <= float(info.budget) <= 1:
         yield f"budget is {info.budget}"
 
 
 def _faults_of_tensors(info: BundleInfo, tensors: Mapping[str, np.ndarray]) -> Iterator[str]:
     width = tensors["item_embedding"].shape[1]
+    if info.output_size not in (0, width):
+        yield f"output_size is {info.output_size}, not 0 or {width}"
     expected = {"item_embedding": (len(info.items), width), **_shapes(info, width)}
     for name in sorted(expected.keys() | tensors.keys()):
         have = tensors[name].shape if name in tensors else None

@@ -30,6 +30,7 @@ class BundleInfo:
         mapper_rank: ``R``; 0 without a mapper.
         coded: Names of the tensors that change by a code times a basis, in the basis' order.
         parallel_mappers: Whether each block has factors of its own.
+        output_size: Length of the generated bias of the output stage; 0 without.
         payload_form: Whether payloads are changes of the base or whole tensors.
         precision: Of the payloads.
         items: Tokens of the cached items; ``item_embedding`` has a row for each.
@@ -50,6 +51,7 @@ class BundleInfo:
     mapper_rank: int
     coded: list[str]
     parallel_mappers: bool
+    output_size: int
     payload_form: PayloadForm
     precision: Precision
     items: list[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnxruntime
 
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.numpy_backbones import Array
-from recbole_fofa.device.payload import block_integers
+from recbole_fofa.device.payload import UserNetwork, block_integers
 from recbole_fofa.errors import DeviceError
 
 CHECKSUMS = "graphs.json"
@@ -51,12 +51,7 @@ class OnnxEngine:
         self._sessions: dict[int, Any] = {}
 
     def scores(
-        self,
-        kept: Sequence[int],
-        parameters: Sequence[Mapping[str, Array]],
-        item_emb: Array,
-        lengths: Array,
-        candidate_emb: Array,
+        self, own: UserNetwork, item_emb: Array, lengths: Array, candidate_emb: Array
     ) -> Array:
         """As :meth:`recbole_fofa.device.runtime.Engine.scores`."""
         feeds: dict[str, Array] = {
@@ -64,10 +59,12 @@ class OnnxEngine:
             "lengths": np.asarray(lengths, np.int64),
             "candidate_emb": candidate_emb,
         }
-        for slot, (index, own) in enumerate(zip(kept, parameters, strict=True)):
-            inputs = dict(own) | block_integers(self._info, index)
+        if own.output_bias is not None:
+            feeds["output_bias"] = own.output_bias
+        for slot, (index, tensors) in enumerate(zip(own.kept, own.parameters, strict=True)):
+            inputs = tensors | block_integers(self._info, index)
             feeds |= {f"block_{slot}.{name}": value for name, value in inputs.items()}
-        scores: Array = self._session(len(kept)).run(["scores"], feeds)[0]
+        scores: Array = self._session(len(own.kept)).run(["scores"], feeds)[0]
         return scores
 
     @classmethod
@@ -119,14 +116,9 @@ class StandaloneEngine:
         self._session = open_session(data)
 
     def scores(
-        self,
-        kept: Sequence[int],
-        parameters: Sequence[Mapping[str, Array]],
-        item_emb: Array,
-        lengths: Array,
-        candidate_emb: Array,
+        self, own: UserNetwork, item_emb: Array, lengths: Array, candidate_emb: Array
     ) -> Array:
-        """As :meth:`recbole_fofa.device.runtime.Engine.scores`; kept and parameters are inside."""
+        """As :meth:`recbole_fofa.device.runtime.Engine.scores`; the user's network is inside."""
         feeds = {"item_emb": item_emb, "lengths": lengths, "candidate_emb": candidate_emb}
         scores: Array = self._session.run(["scores"], feeds)[0]
         return scores

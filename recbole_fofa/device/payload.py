@@ -1,4 +1,4 @@
-"""What a device receives for a user: the parameters of the kept blocks, and no others."""
+"""What a device receives for a user: what is generated for the kept blocks, and no others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DevicePayload:
 
     Attributes:
         structure: 1 for a kept and 0 for a dropped block, ``L`` numbers.
-        tensors: float32 by ``block_<index>.<name>``; what they are says :func:`payload_shapes`.
+        tensors: float32 by name; which there are says :func:`payload_shapes`.
     """
 
     structure: Structure
@@ -95,12 +95,13 @@ def structure_text(structure: Sequence[int]) -> str:
 
 
 def payload_shapes(info: BundleInfo, structure: Sequence[int]) -> Shapes:
-    """Name and shape of each tensor of a structure's payload.
+    """Name and shape of each tensor of a structure's payload: ``block_<index>.<name>``, and
+    ``output_bias`` where one is generated.
 
     ``dense``: the blocks' tensors themselves. ``delta``: for each block a ``code`` of ``R``
     numbers, and with ``low_rank`` the ``cores``, ``[matrices, R, R]``; nothing without a mapper.
     """
-    shapes: Shapes = {}
+    shapes: Shapes = {"output_bias": (info.output_size,)} if info.output_size else {}
     rank = info.mapper_rank
     for index in np.flatnonzero(structure).tolist():
         own = info.shapes_of(index)
@@ -123,16 +124,33 @@ def payload_size(info: BundleInfo, structure: Sequence[int]) -> int:
     return packed_size(KIND, _metadata(info, tuple(structure)), layout)
 
 
-def block_parameters(bundle: BaseBundle, payload: DevicePayload) -> list[dict[str, np.ndarray]]:
-    """The tensors of each kept block, in the order of the blocks."""
-    kept = np.flatnonzero(payload.structure).tolist()
+@dataclass(frozen=True)
+class UserNetwork:
+    """A user's network as engines run it.
+
+    Attributes:
+        kept: Indices of the kept blocks, ascending.
+        parameters: The tensors of each of them.
+        output_bias: Added to the hidden states, ``[D]``; ``None`` if nothing is.
+    """
+
+    kept: tuple[int, ...]
+    parameters: list[dict[str, np.ndarray]]
+    output_bias: np.ndarray | None
+
+
+def user_network(bundle: BaseBundle, payload: DevicePayload) -> UserNetwork:
+    """The network that a payload makes of a bundle."""
+    kept = tuple(np.flatnonzero(payload.structure).tolist())
+    own = payload.tensors
     if bundle.info.payload_form == "dense":
-        own = payload.tensors
-        return [
+        parameters = [
             {name: own[f"block_{index}.{name}"] for name in bundle.info.blocks[index]}
             for index in kept
         ]
-    return [_changed_base(bundle, payload, index) for index in kept]
+    else:
+        parameters = [_changed_base(bundle, payload, index) for index in kept]
+    return UserNetwork(kept, parameters, own.get("output_bias"))
 
 
 def block_integers(info: BundleInfo, index: int) -> dict[str, np.ndarray]:

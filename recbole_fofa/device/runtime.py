@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from recbole_fofa.device.adaptation import adapt
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.numpy_backbones import NUMPY_BACKBONES, Array
-from recbole_fofa.device.payload import DevicePayload, block_parameters
+from recbole_fofa.device.payload import DevicePayload, UserNetwork, user_network
 from recbole_fofa.device.uplink import Uplink
 from recbole_fofa.errors import DeviceError
 
@@ -19,18 +19,12 @@ class Engine(Protocol):
     """Runs an assembled network: numpy here, onnxruntime in ``recbole_fofa.device.onnx_engine``."""
 
     def scores(
-        self,
-        kept: Sequence[int],
-        parameters: Sequence[Mapping[str, Array]],
-        item_emb: Array,
-        lengths: Array,
-        candidate_emb: Array,
+        self, own: UserNetwork, item_emb: Array, lengths: Array, candidate_emb: Array
     ) -> Array:
         """Scores of candidates, ``[B, C]``.
 
         Args:
-            kept: Indices of the kept blocks, ascending.
-            parameters: The tensors of each of them.
+            own: The user's network.
             item_emb: Embeddings of the input, padded on the right, ``[B, T, D]``.
             lengths: Number of items of each row, at least 1, ``[B]``.
             candidate_emb: ``[B, C, D]``.
@@ -49,18 +43,15 @@ class NumpyEngine:
         self._backbone = kind(bundle.info.sizes, bundle.part("backbone."))
 
     def scores(
-        self,
-        kept: Sequence[int],
-        parameters: Sequence[Mapping[str, Array]],
-        item_emb: Array,
-        lengths: Array,
-        candidate_emb: Array,
+        self, own: UserNetwork, item_emb: Array, lengths: Array, candidate_emb: Array
     ) -> Array:
         """As :meth:`Engine.scores`."""
         x = self._backbone.embed(item_emb)
-        for index, own in zip(kept, parameters, strict=True):
-            x = self._backbone.apply_block(index, x, own)
+        for index, parameters in zip(own.kept, own.parameters, strict=True):
+            x = self._backbone.apply_block(index, x, parameters)
         last = self._backbone.finish(x)[np.arange(len(x)), lengths - 1]
+        if own.output_bias is not None:
+            last = last + own.output_bias
         scores: Array = np.einsum("bd,bcd->bc", last, candidate_emb)
         return scores
 
@@ -84,7 +75,7 @@ class DeviceRuntime:
         self.bundle = BaseBundle.from_bytes(bundle) if isinstance(bundle, bytes) else bundle
         self._rows = {token: row for row, token in enumerate(self.bundle.info.items)}
         self._engine = engine if engine is not None else NumpyEngine(self.bundle)
-        self._parameters: list[dict[str, Array]] = []
+        self._own: UserNetwork | None = None
         self.payload: DevicePayload | None = None
         self.unknown_items = 0
 
@@ -109,8 +100,8 @@ class DeviceRuntime:
             payload = DevicePayload.from_bytes(payload, self.bundle.info)
         else:
             payload.check(self.bundle.info)
-        parameters = block_parameters(self.bundle, payload)
-        self.payload, self._parameters = payload, parameters
+        own = user_network(self.bundle, payload)
+        self.payload, self._own = payload, own
 
     def score(self, recent: Sequence[str], candidates: Sequence[str]) -> Array:
         """Scores of candidates, one for each.
@@ -123,7 +114,7 @@ class DeviceRuntime:
             DeviceError: Before any payload, for an unknown candidate, or if no recent item is
                 known.
         """
-        if self.payload is None:
+        if self._own is None:
             raise DeviceError("no payload yet: call apply() with what the cloud sends")
         missing = [token for token in candidates if token not in self._rows]
         if missing:
@@ -133,12 +124,9 @@ class DeviceRuntime:
             raise DeviceError(
                 f"none of the {len(recent)} recent items is cached: there is nothing to score from"
             )
-        kept = np.flatnonzero(self.payload.structure).tolist()
         wanted = self._embeddings([self._rows[token] for token in candidates])
         lengths = np.array([len(rows)])
-        scores = self._engine.scores(
-            kept, self._parameters, self._embeddings(rows)[None], lengths, wanted[None]
-        )
+        scores = self._engine.scores(self._own, self._embeddings(rows)[None], lengths, wanted[None])
         first: Array = scores[0]
         return first
 

@@ -52,7 +52,8 @@ def _assembled(model: ForwardOFA, k: int) -> AssembledNetwork:
     for block, tensors in zip(network.backbone.blocks[:k], adaptation.parameters, strict=False):
         dense = dense_parameters(tensors or {})
         own.append({n: v.reshape(block.parameters[n].shape) for n, v in dense.items()})
-    return AssembledNetwork(network.backbone, range(k), own)
+    bias = None if adaptation.output_bias is None else adaptation.output_bias[0]
+    return AssembledNetwork(network.backbone, range(k), own, bias)
 
 
 def percentiles(times: Mapping[int, Sequence[float]], row: Row) -> dict[str, float]:

@@ -143,6 +143,9 @@ class StructureGuidedMapper(nn.Module):
         rank: ``R``.
         scale: See :class:`Hypernetwork`.
         initializer_range: See :class:`Hypernetwork`.
+        output_bias: Whether a bias of the output stage is generated too, linear in the interest
+            (ours): what a user likes whatever came last. It belongs to no block, so that every
+            structure has it.
 
     Attributes:
         without_base: Names of the tensors that are generated whole, not as a change of a base.
@@ -159,6 +162,7 @@ class StructureGuidedMapper(nn.Module):
         rank: int,
         scale: float,
         initializer_range: float,
+        output_bias: bool,
     ) -> None:
         super().__init__()
         self.extractor = SequenceExtractor(hidden_size, horizon)
@@ -177,6 +181,10 @@ class StructureGuidedMapper(nn.Module):
             name for name, spec in blocks[0].parameters.items() if form == "full" and spec.is_matrix
         )
         self.block_embedding = None if parallel else nn.Embedding(len(blocks), hidden_size)
+        self.to_output_bias = nn.Linear(hidden_size, hidden_size) if output_bias else None
+        if self.to_output_bias is not None:
+            nn.init.normal_(self.to_output_bias.weight, std=initializer_range)
+            nn.init.zeros_(self.to_output_bias.bias)
 
     def interest(
         self, behaviour: Tensor, lengths: Tensor, structural_vector: Tensor | None
@@ -189,6 +197,13 @@ class StructureGuidedMapper(nn.Module):
         """Block ``index``'s tensors for each user, from interest ``[B, D]`` and the shared base."""
         generated: BlockParameters = self.hypernetwork(index)(self.condition(index, interest), base)
         return generated
+
+    def output_bias(self, interest: Tensor) -> Tensor | None:
+        """What is added to each user's hidden states, ``[B, D]``; ``None`` if nothing is."""
+        if self.to_output_bias is None:
+            return None
+        bias: Tensor = self.to_output_bias(interest)
+        return bias
 
     def hypernetwork(self, index: int) -> Hypernetwork:
         """Block ``index``'s own, or the one for all."""

@@ -45,11 +45,13 @@ class Adaptation:
             users share them, or factors (:class:`LowRankWeight`); ``None`` for a block that
             nobody in the batch keeps.
         logits: The controller's, ``[B, L, 2]``; ``None`` without a controller.
+        output_bias: What is added to the hidden states, ``[B, D]``; ``None`` if nothing is.
     """
 
     structure: Tensor
     parameters: tuple[BlockParameters | None, ...]
     logits: Tensor | None
+    output_bias: Tensor | None = None
 
 
 class AdaptiveNetwork(nn.Module):
@@ -152,16 +154,18 @@ class AdaptiveNetwork(nn.Module):
         return Decision(structure, interest, logits)
 
     def generate(self, decision: Decision) -> Adaptation:
-        """The part of the adaptation that runs in the cloud: the parameters of each block."""
+        """The part of the adaptation that runs in the cloud: all parameters of each user."""
         bases: list[dict[str, Tensor]] = [dict(base.named_parameters()) for base in self.base]
         parameters: list[BlockParameters | None] = list(bases)
+        output_bias = None
         if self.mapper is not None and decision.interest is not None:
             wanted = [self.training or bool(kept) for kept in decision.structure.any(0)]
             parameters = [
                 self.mapper.generate(index, decision.interest, base) if wanted[index] else None
                 for index, base in enumerate(bases)
             ]
-        return Adaptation(decision.structure, tuple(parameters), decision.logits)
+            output_bias = self.mapper.output_bias(decision.interest)
+        return Adaptation(decision.structure, tuple(parameters), decision.logits, output_bias)
 
     def forward(self, item_emb: Tensor, adaptation: Adaptation) -> Tensor:
         """Run each user's own network: ``[B, T, D]`` to hidden states ``[B, T, D]``."""
@@ -175,7 +179,10 @@ class AdaptiveNetwork(nn.Module):
                     x = gate * y + (1 - gate) * x
             else:
                 x = self._apply_where_kept(index, x, parameters, gate > 0)
-        return self.backbone.finish(x)
+        hidden = self.backbone.finish(x)
+        if adaptation.output_bias is None:
+            return hidden
+        return hidden + adaptation.output_bias.unsqueeze(1)
 
     def _apply_where_kept(
         self, index: int, x: Tensor, parameters: BlockParameters | None, kept: Tensor

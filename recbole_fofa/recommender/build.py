@@ -42,6 +42,7 @@ def build_network(settings: ForwardOFASettings, max_length: int) -> AdaptiveNetw
             rank=settings.mapper_rank,
             scale=settings.mapper_scale,
             initializer_range=settings.initializer_range,
+            output_bias=settings.output_bias,
         )
     return AdaptiveNetwork(
         backbone,
