@@ -201,6 +201,7 @@ def test_bundles_that_no_cloud_makes_are_refused(tmp_path: Path, backbone: str) 
         "mapper_rank": [5],
         "coded": [[], ["nothing"]],
         "budget": [None, 7.0, "x"],
+        "output_size": [3, -16, "16"],
         "has_controller": [1],
         "payload_form": ["dense"],
     }

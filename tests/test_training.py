@@ -279,6 +279,8 @@ def make_constant(mapper: Any) -> None:
             hypernetwork.basis.zero_()
             for left in getattr(hypernetwork, "left", {}).values():
                 left.zero_()
+        for parameter in mapper.to_output_bias.parameters():
+            parameter.zero_()
 
 
 def copy_sasrec(theirs: Any, ours: Any) -> None:
