@@ -1,0 +1,169 @@
+"""The models of a plan on its data sets, over its seeds: one finished run, one line.
+
+Each run is a process of its own: training by the project's own command, then the device report of
+the best epoch under three protocols (all items; all but the history; the target and 99 unseen
+items). A finished run is never repeated, a killed one starts again, a failing one becomes a line
+with its reason (``--again`` repeats those). Values of single users stay in ``per_user/``, which is
+not committed: they name users and items of the data.
+
+    python benchmarks/head_to_head.py benchmarks/plans/small.yaml --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from record import RESULTS, append_line, provenance, read_lines
+
+PER_USER = RESULTS.parent / "per_user"
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "masked": {"mask_history": True},
+    "uni99": {"candidates": "uni99"},
+}
+NAME = "head_to_head"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path, help="YAML: datasets, models, seeds, tuned")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="repeat runs that failed")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        work(json.loads(arguments.one.read_text(encoding="utf-8")))
+        return
+    plan = yaml.safe_load(arguments.plan.read_text(encoding="utf-8"))
+    failures = 0
+    for run in runs(plan):
+        line = find(run)
+        if line is None or (arguments.again and "failed" in line):
+            line = execute(run, arguments.threads)
+        failures += "failed" in line
+        print(run["dataset"], run["model"], run["seed"], line.get("failed") or line["ndcg@10"])
+    sys.exit(1 if failures else 0)
+
+
+def runs(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every run of a plan: data set, model, seed and all settings that are not defaults."""
+    for dataset, path in plan["datasets"].items():
+        for model, own in plan["models"].items():
+            tuned = plan.get("tuned", {}).get(dataset, {}).get(model, {})
+            settings = {"dataset": path, **plan.get("common", {}), **own, **tuned}
+            described = json.dumps({**settings, "dataset": dataset}, sort_keys=True)
+            digest = hashlib.sha256(described.encode()).hexdigest()[:12]
+            for seed in plan["seeds"]:
+                yield {
+                    "dataset": dataset,
+                    "model": model,
+                    "seed": seed,
+                    "settings": settings,
+                    "settings_hash": digest,
+                }
+
+
+def find(run: dict[str, Any]) -> dict[str, Any] | None:
+    """The latest line of a run, if it was finished before."""
+    keys = ("dataset", "model", "seed", "settings_hash")
+    found = [line for line in read_lines(NAME) if all(line[key] == run[key] for key in keys)]
+    return found[-1] if found else None
+
+
+def execute(run: dict[str, Any], threads: int) -> dict[str, Any]:
+    """A run in a process of its own; its line, which is kept."""
+    origin = provenance(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        order = Path(folder) / "order.json"
+        order.write_text(json.dumps({**run, "threads": threads, "folder": folder}))
+        errors = Path(folder) / "errors.txt"
+        started = time.perf_counter()
+        with errors.open("wb") as sink:
+            child = subprocess.Popen(
+                [sys.executable, __file__, "-", "--one", str(order)], stdout=sink, stderr=sink
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - started
+        line = {key: value for key, value in run.items() if key != "settings"}
+        line["settings"] = {**run["settings"], "dataset": run["dataset"]}
+        if os.waitstatus_to_exitcode(status) == 0:
+            line |= json.loads((Path(folder) / "done.json").read_text(encoding="utf-8"))
+        else:
+            line["failed"] = _reason(errors, status)
+    line |= {"seconds": round(seconds, 1), "peak_memory_bytes": usage.ru_maxrss * 1024, **origin}
+    append_line(NAME, line)
+    return line
+
+
+def _reason(errors: Path, status: int) -> str:
+    """The last line that a failed process wrote, or the signal that ended it."""
+    written = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    code = os.waitstatus_to_exitcode(status)
+    return f"killed by signal {-code}" if code < 0 else (written or [f"exit code {code}"])[-1][:500]
+
+
+def work(run: dict[str, Any]) -> None:
+    """In the process of a run: train, evaluate under each protocol, write ``done.json``."""
+    import torch
+
+    from recbole_fofa.quick_start import load_data_and_model, run_recbole_fofa
+
+    torch.set_num_threads(run["threads"])
+    folder = Path(run["folder"])
+    settings = {"metric_decimal_place": 6, **run["settings"], "seed": run["seed"]}
+    started = time.perf_counter()
+    out = {"output_dir": str(folder), "quiet": True, "torch_threads": run["threads"]}
+    result = run_recbole_fofa(config_dict={**settings, **out})
+    train_seconds = time.perf_counter() - started
+    (best,) = (path for path in (folder / "saved").glob("*.pth") if "-last" not in path.name)
+    epochs = best.with_name(f"{best.stem}.epochs.jsonl").read_text(encoding="utf-8").splitlines()
+    config, model, _, train_data, _, test_data = load_data_and_model(best)
+    loaders = (train_data, test_data)
+    name = f"{run['dataset']}-{run['model']}-{run['seed']}-{run['settings_hash']}".replace(" ", "_")
+    line: dict[str, Any] = {
+        "valid": result["best_valid_result"],
+        "epochs_run": sum(json.loads(text)["phase"] == "train" for text in epochs),
+        "train_seconds": round(train_seconds, 1),
+        "per_user": f"benchmarks/per_user/{name}",
+        "protocol": f"leave-one-out, {', '.join(PROTOCOLS)}; epoch by {config['valid_metric']}",
+        "protocols": {
+            protocol: measured(model, loaders, how, PER_USER / name / protocol)
+            for protocol, how in PROTOCOLS.items()
+        },
+    }
+    line |= line["protocols"]["full"]
+    (folder / "done.json").write_text(json.dumps(line), encoding="utf-8")
+
+
+def measured(model: Any, loaders: Any, how: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Metrics, and what a request costs where that is known."""
+    from recbole_fofa.device_profile import DeviceProfile
+    from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
+
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    free = [DeviceProfile(name="free")]
+    options = Options(free, ages=(), times=False, **how)
+    row = evaluate_on_devices(model, *loaders, options, folder).rows[0]
+    costs = {
+        "mean_macs": row.macs.get("mean"),
+        "macs_share": row.macs_share,
+        "payload_bytes": row.payload_bytes.get("mean"),
+        "structures": row.counts,
+    }
+    return row.metrics | {key: value for key, value in costs.items() if value}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The benchmark of benchmarks: resumable, and a failing model is a line and not the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from small import cycle_settings, known_to, write_cycle
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path) -> Path:
+    """A copy, so that its results go nowhere else."""
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    for name in ("head_to_head.py", "record.py"):
+        shutil.copy(ROOT / "benchmarks" / name, folder / name)
+    return folder
+
+
+@pytest.mark.slow
+def test_plan(tmp_path: Path, benchmarks: Path) -> None:
+    settings = cycle_settings(tmp_path, epochs=1)
+    settings.pop("dataset")
+    path = str(write_cycle(tmp_path / "wide", n_items=150))
+    for name in ("output_dir", "quiet"):
+        settings.pop(name)
+    broken = {"model": "ForwardOFA", "n_heads": 3}
+    plan = {
+        "datasets": {"ring": path},
+        "seeds": [1, 2],
+        "common": known_to("SASRec", settings),
+        "models": {"SASRec": {"model": "SASRec"}, "ours": {"model": "ForwardOFA"}, "no": broken},
+        "tuned": {"ring": {"ours": {"session_length": 5}}},
+    }
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(plan, sort_keys=False))
+
+    def run() -> int:
+        command = [sys.executable, str(benchmarks / "head_to_head.py"), str(file)]
+        return subprocess.run(command, check=False, capture_output=True).returncode
+
+    assert run() == 1  # one model fails
+    results = benchmarks / "results" / "head_to_head.jsonl"
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(line["model"], line["seed"]) for line in lines] == [
+        (model, seed) for model in plan["models"] for seed in (1, 2)
+    ]
+    for line in lines[:4]:
+        assert line["ndcg@10"] == line["protocols"]["full"]["ndcg@10"] > 0
+        assert line["peak_memory_bytes"] > 1e8 and line["epochs_run"] == 1
+        for protocol in ("full", "masked", "uni99") if "failed" not in line else ():
+            found = benchmarks / line["per_user"].removeprefix("benchmarks/") / protocol
+            assert (found / "per_user.csv.gz").is_file()
+    assert "mean_macs" not in lines[0] and lines[2]["mean_macs"] > 0
+    assert lines[2]["settings"]["session_length"] == 5
+    assert all("divisible by n_heads (3)" in line["failed"] for line in lines[4:])
+    assert str(tmp_path) not in results.read_text()
+    # Once more: nothing is run again.
+    before = results.read_text()
+    assert run() == 1
+    assert results.read_text() == before
+    # A line that a killed run did not write is made good; other lines stay.
+    results.write_text("".join(before.splitlines(keepends=True)[1:]))
+    assert run() == 1
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert (lines[-1]["model"], lines[-1]["seed"]) == ("SASRec", 1)
+    assert len(lines) == 6
