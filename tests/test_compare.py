@@ -117,7 +117,7 @@ def test_faulty_results_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no report"):
         operand(str(tmp_path / "nothing"))
     other = result(tmp_path / "b", [0.1, 0.2, 0.3])
-    with pytest.raises(DataError, match="have other users"):
+    with pytest.raises(DataError, match="has other users"):
         compare([operand(text), operand(other)])
     path = Path(other) / "per_user.csv.gz"
     path.write_bytes(path.read_bytes()[:-20])

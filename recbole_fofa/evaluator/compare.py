@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,13 +117,34 @@ def compare(
         raise ConfigError(list(dict.fromkeys(faults)))
     metric = metric or main_metric(operands[0].report)
     values = [per_user_values(one.folder / FILE, one.label, metric) for one in operands]
+    others = {one.name: own for one, own in zip(operands[1:], values[1:], strict=True)}
+    return compare_values(values[0], others, test, seed)
+
+
+def compare_values(
+    reference: Mapping[str, float],
+    others: Mapping[str, Mapping[str, float]],
+    test: str = "permutation",
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare values of users with those of a reference.
+
+    Args:
+        reference: Value of each user.
+        others: The same by name.
+        test: As in :func:`compare`.
+        seed: As in :func:`compare`.
+
+    Raises:
+        DataError: If users differ.
+    """
     found = []
-    for one, own in zip(operands[1:], values[1:], strict=True):
-        if own.keys() != values[0].keys():
-            raise DataError(f"{one.folder} and {operands[0].folder} have other users")
-        users = sorted(own)
-        pairs = np.array([[own[user], values[0][user]] for user in users])
-        found.append((one.name, pairs, _p_value(pairs[:, 0] - pairs[:, 1], test, seed)))
+    users = sorted(reference)
+    for name, own in others.items():
+        if own.keys() != reference.keys():
+            raise DataError(f"{name} has other users than the reference")
+        pairs = np.array([[own[user], reference[user]] for user in users])
+        found.append((name, pairs, _p_value(pairs[:, 0] - pairs[:, 1], test, seed)))
     corrected = holm([p for *_, p in found])
     return [_comparison(*one, p) for one, p in zip(found, corrected, strict=True)]
 

@@ -1,0 +1,87 @@
+"""Tables of ``head_to_head`` and ``significance``: one for each data set."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from record import read_lines
+from tables import Line, grouped, origin, seeds_of, spread, table
+
+_HEAD = (
+    "{} | seeds | valid NDCG@10 | test NDCG@10 | history left out | 1 + 99 | Hit@10 | "
+    "M MACs a request | payload | minutes of training"
+)
+
+
+def head_to_head() -> str:
+    """Each data set's table, the differences with their p, and where the lines came from."""
+    lines = [line for line in read_lines("head_to_head") if "failed" not in line]
+    found = grouped(lines, lambda line: (line["dataset"], line["model"], line["settings_hash"]))
+    latest = {(dataset, model): own for (dataset, model, _), own in found.items()}
+    parts = []
+    for dataset in dict.fromkeys(dataset for dataset, _ in latest):
+        models = {model: own for (name, model), own in latest.items() if name == dataset}
+        rows = [[model, *_row(own)] for model, own in models.items()]
+        parts += [table(_HEAD.format(dataset), rows), significance(dataset)]
+    parts += [failures(), origin([line for own in latest.values() for line in own])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _row(own: list[Line]) -> list[str]:
+    flat = [
+        {
+            "valid": line["valid"]["ndcg@10"],
+            "masked": line["protocols"]["masked"]["ndcg@10"],
+            "uni99": line["protocols"]["uni99"]["ndcg@10"],
+        }
+        for line in own
+    ]
+    macs, payload = (_mean(own, name) for name in ("mean_macs", "payload_bytes"))
+    return [
+        seeds_of(own),
+        spread(flat, "valid"),
+        spread(own, "ndcg@10"),
+        spread(flat, "masked"),
+        spread(flat, "uni99"),
+        spread(own, "hit@10"),
+        "-" if macs is None else f"{macs / 1e6:.2f} ({_mean(own, 'macs_share') or 0:.0%})",
+        "-" if payload is None else f"{payload / 1000:.1f} KB",
+        f"{mean(line['train_seconds'] for line in own) / 60:.1f}",
+    ]
+
+
+def _mean(own: list[Line], name: str) -> float | None:
+    values = [line[name] for line in own if name in line]
+    return mean(values) if values else None
+
+
+def significance(dataset: str) -> str:
+    """ForwardOFA against each other model, the latest line of each protocol and model."""
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in read_lines("significance"):
+        if line["dataset"] == dataset:
+            latest[line["protocol"], line["name"]] = line
+    rows = [
+        [
+            protocol,
+            name,
+            ", ".join(map(str, line["seeds"])),
+            line["n_users"],
+            f"{line['difference']:+.4f} ({line['difference'] / line['reference']:+.1%})",
+            f"{line['low']:+.4f} to {line['high']:+.4f}",
+            f"{line['p_holm']:.2g}",
+        ]
+        for (protocol, name), line in latest.items()
+    ]
+    head = "ranked | ForwardOFA against | seeds | users | NDCG@10 | 95 % interval | p (Holm)"
+    return table(head, rows) if rows else ""
+
+
+def failures() -> str:
+    """Runs that failed, with their reason, unless they were made good."""
+    latest = {
+        (line["dataset"], line["model"], line["seed"]): line for line in read_lines("head_to_head")
+    }
+    rows = [[*key, line["failed"]] for key, line in latest.items() if "failed" in line]
+    return table("data | model | seed | failed", rows) if rows else ""
