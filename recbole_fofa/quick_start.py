@@ -24,7 +24,7 @@ from recbole_fofa.data.splits import check_splits
 from recbole_fofa.device_profile import load_profile
 from recbole_fofa.errors import ConfigError, DataError, FofaError
 from recbole_fofa.evaluator.candidates import width_of
-from recbole_fofa.evaluator.device_adaptation import device_classes
+from recbole_fofa.evaluator.device_class import device_classes
 from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
 from recbole_fofa.evaluator.publish import publish
 from recbole_fofa.evaluator.report import terminal

@@ -15,7 +15,7 @@ import pytest
 from recbole_fofa.errors import DataError
 from recbole_fofa.evaluator import figures as figures_module
 from recbole_fofa.evaluator import publish as publish_module
-from recbole_fofa.evaluator.device_adaptation import CHOSEN, SHUFFLED
+from recbole_fofa.evaluator.device_class import CHOSEN, SHUFFLED
 from recbole_fofa.evaluator.figures import figures
 from recbole_fofa.evaluator.page import page
 from recbole_fofa.evaluator.publish import publish

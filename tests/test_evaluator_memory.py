@@ -23,6 +23,7 @@ from recbole_fofa.evaluator.cases import Cases
 from recbole_fofa.evaluator.device_adaptation import DeviceAdaptationEvaluator
 from recbole_fofa.evaluator.per_user import per_user_writer
 from recbole_fofa.evaluator.quality import CaseMetrics
+from recbole_fofa.evaluator.task import Task
 
 folder = Path({folder!r})
 model = trainer_of(folder)[0].model
@@ -39,7 +40,7 @@ evaluator = DeviceAdaptationEvaluator(model, free, metrics, tokens, ages=[2])
 
 def peak(cases):
     with per_user_writer(folder / "per_user.csv.gz", metrics.names) as on_cases:
-        rows = [*evaluator.rows(cases, on_cases=on_cases), *evaluator.staleness(cases)]
+        rows = [*evaluator.rows(Task(cases), on_cases), *evaluator.staleness(Task(cases))]
     assert all(row.n == len(cases) for row in rows)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

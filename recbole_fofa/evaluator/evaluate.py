@@ -21,17 +21,15 @@ from recbole_fofa.evaluator.candidates import (
     make_candidates,
     width_of,
 )
-from recbole_fofa.evaluator.cases import Cases, Slices, cases_of
-from recbole_fofa.evaluator.device_adaptation import (
-    DeviceAdaptationEvaluator,
-    device_classes,
-    ranks_of,
-)
+from recbole_fofa.evaluator.cases import Cases, cases_of
+from recbole_fofa.evaluator.device_adaptation import DeviceAdaptationEvaluator
+from recbole_fofa.evaluator.device_class import device_classes
 from recbole_fofa.evaluator.latency import percentiles, request_times
 from recbole_fofa.evaluator.per_user import FILE, PerUserWriter, per_user_writer
 from recbole_fofa.evaluator.quality import CaseMetrics, Means
 from recbole_fofa.evaluator.ranking import ScoreMatrix
 from recbole_fofa.evaluator.result import DeviceReport, Row, SliceResult
+from recbole_fofa.evaluator.task import Task
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
 REPORT = "report.json"
@@ -123,6 +121,7 @@ def evaluate_on_devices(
         device_classes(model, options.profiles, cases.item_tokens, width)
     _make(folder)
     candidates = stored or _candidates(options, cases, folder)
+    task = Task(cases, candidates, options.mask_history)
     staleness: list[Row] = []
     measured: dict[str, Any] = _versions()
     with per_user_writer(folder / FILE, metrics.names) as on_cases:
@@ -136,14 +135,13 @@ def evaluate_on_devices(
                 ages=options.ages,
                 seed=options.seed,
             )
-            what = {"candidates": candidates, "mask_history": options.mask_history}
             with tqdm(total=evaluator.n_rows, unit="row", disable=not show_progress) as bar:
-                rows = list(_counted(bar, evaluator.rows(cases, on_cases=on_cases, **what)))
-                staleness = list(_counted(bar, evaluator.staleness(cases, **what)))
+                rows = list(_counted(bar, evaluator.rows(task, on_cases)))
+                staleness = list(_counted(bar, evaluator.staleness(task)))
             if options.times:
                 measured |= _times(model, rows)
         else:
-            rows = [_whole_model(model, eval_data, cases, metrics, candidates, options, on_cases)]
+            rows = [_whole_model(model, eval_data, task, metrics, on_cases)]
     report = DeviceReport(
         _protocol(config, options, cases, candidates, metrics),
         _model(model, config, options),
@@ -163,29 +161,22 @@ def _counted(bar: Any, rows: Iterator[Row]) -> Iterator[Row]:
 
 @torch.no_grad()
 def _whole_model(
-    model: Any,
-    eval_data: Any,
-    cases: Cases,
-    metrics: CaseMetrics,
-    candidates: Candidates | None,
-    options: Options,
-    on_cases: PerUserWriter,
+    model: Any, eval_data: Any, task: Task, metrics: CaseMetrics, on_cases: PerUserWriter
 ) -> Row:
     """A model that is the same for all users, by its own scores of all items."""
     model.eval()
-    name, slices = type(model).__name__, Slices(cases)
-    means, by_slice = Means(), dict[str, Means]()
-    for chosen in cases.chunks():
+    name, means, slices = type(model).__name__, Means(), dict[str, Means]()
+    for chosen in task.cases.chunks():
         interaction = eval_data._dataset[np.arange(chosen.start, chosen.stop)]
         scores = model.full_sort_predict(interaction.to(model.device))
         matrix = ScoreMatrix(scores.view(chosen.stop - chosen.start, -1))
-        ranks = ranks_of(matrix, cases, chosen, candidates, options.mask_history, model.device)
+        ranks = task.ranks(matrix, chosen, model.device)
         values = metrics.values(ranks)
         means.add(values)
-        for group, mask in slices.masks(cases, chosen).items():
-            by_slice.setdefault(group, Means()).add(values, mask)
-        on_cases(name, cases, chosen, np.zeros((len(ranks), 0), dtype=np.int64), ranks, values)
-    groups = {group: SliceResult(found.n, found.plain()) for group, found in by_slice.items()}
+        for group, mask in task.groups(chosen).items():
+            slices.setdefault(group, Means()).add(values, mask)
+        on_cases(name, task.cases, chosen, np.zeros((len(ranks), 0), np.int64), ranks, values)
+    groups = {group: SliceResult(found.n, found.plain()) for group, found in slices.items()}
     return Row(name, None, 0, means.n, means.plain(), slices=groups)
 
 

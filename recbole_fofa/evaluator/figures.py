@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.evaluator.device_adaptation import CHOSEN, SHUFFLED
+from recbole_fofa.evaluator.device_class import CHOSEN, SHUFFLED
 from recbole_fofa.evaluator.report import main_metric
 from recbole_fofa.evaluator.result import DeviceReport, Row
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recbole_fofa.evaluator.device_adaptation import CHOSEN
+from recbole_fofa.evaluator.device_class import CHOSEN
 from recbole_fofa.evaluator.result import DeviceReport, Row
 
 _NOTHING = "-"
