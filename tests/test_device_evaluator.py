@@ -98,7 +98,10 @@ def test_per_user_values_are_those_of_the_table(tmp_path: Path) -> None:
         own = found[row.label]
         assert len({line["user"] for line in own}) == len(own) == row.n == 60
         for name, mean in row.metrics.items():
-            assert np.mean([float(line[name]) for line in own]) == pytest.approx(mean, abs=1e-12)
+            values = [float(line[name]) for line in own]
+            assert np.mean(values) == pytest.approx(mean, abs=1e-12)
+            error = np.std(values, ddof=1) / np.sqrt(len(values))
+            assert row.errors[name] == pytest.approx(error, abs=1e-9)
         codes = [line["structure"] for line in own]
         assert {code: codes.count(code) for code in codes} == row.counts
         hits = [1 <= int(line["rank"]) <= 3 for line in own]

@@ -27,6 +27,7 @@ def row(way: str, profile: str | None, ndcg: float, age: int = 0, **changes: Any
     values: dict[str, Any] = {
         "n": 10,
         "metrics": {"hit@10": 2 * ndcg, "ndcg@10": ndcg},
+        "errors": {"hit@10": 0.02, "ndcg@10": 0.01},
         "keep_rate": [1.0, 0.4],
         "counts": {"10": 6, "11": 4},
         "violations": 0,
@@ -83,7 +84,7 @@ def test_tables_say_what_was_measured() -> None:
     report = small_report()
     by_title = {table.title.split(":")[0]: table for table in tables(report)}
     assert list(by_title) == ["Quality", "Structures and costs", "Staleness", "Slices"]
-    assert by_title["Quality"].rows[0] == ["low", CHOSEN, 10, "0.4000", "0.2000"]
+    assert by_title["Quality"].rows[0] == ["low", CHOSEN, 10, "0.4000", "0.2000", "0.0100"]
     costs = by_title["Structures and costs"].rows
     shown = ["1.00 0.40", 2, "40% / 0%", 0, "1.40 / 2.00", "70%", "1400 / 2000", 290, "0.50 / 1.25"]
     assert costs[0] == ["low", CHOSEN, *shown]

@@ -29,6 +29,7 @@ from recbole_fofa.evaluator.per_user import FILE, PerUserWriter, per_user_writer
 from recbole_fofa.evaluator.quality import CaseMetrics, Means
 from recbole_fofa.evaluator.ranking import ScoreMatrix
 from recbole_fofa.evaluator.result import DeviceReport, Row, SliceResult
+from recbole_fofa.evaluator.tally import standard_errors
 from recbole_fofa.evaluator.task import Task
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
@@ -177,7 +178,9 @@ def _whole_model(
             slices.setdefault(group, Means()).add(values, mask)
         on_cases(name, task.cases, chosen, np.zeros((len(ranks), 0), np.int64), ranks, values)
     groups = {group: SliceResult(found.n, found.plain()) for group, found in slices.items()}
-    return Row(name, None, 0, means.n, means.plain(), slices=groups)
+    metrics = means.plain()
+    errors = standard_errors(means, metrics)
+    return Row(name, None, 0, means.n, metrics, errors, slices=groups)
 
 
 def _make(folder: Path) -> None:

@@ -53,9 +53,12 @@ def _accuracy(report: DeviceReport) -> Any:
         own = sorted((r for r in rows if r.way == way), key=lambda r: r.macs["mean"])
         axes.plot(*_points(own, metric), "o", color=_COLOURS[0], markersize=8, label=way, **style)
         if way == CHOSEN:
+            errors = [row.errors.get(metric, 0.0) for row in own]
+            bars = {"color": _COLOURS[0], "capsize": 4, "label": "± one standard error"}
+            axes.errorbar(*_points(own, metric), yerr=errors, fmt="none", **bars)
             _name_points(axes, own, metric)
+    axes.margins(x=0.2, y=0.25)
     axes.set_xlim(left=0)
-    axes.margins(y=0.25)
     axes.legend(frameon=False)
     return figure
 
@@ -71,9 +74,7 @@ def _name_points(axes: Any, rows: list[Row], metric: str) -> None:
         point = (row.macs["mean"] / 1e6, row.metrics[metric])
         names.setdefault(point, []).append(str(row.profile))
     for point, own in names.items():
-        axes.annotate(
-            ", ".join(own), point, textcoords="offset points", xytext=(0, 10), ha="center"
-        )
+        axes.annotate(", ".join(own), point, textcoords="offset points", xytext=(7, 7), ha="left")
 
 
 def _staleness(report: DeviceReport) -> Any:

@@ -68,12 +68,15 @@ class Means:
     def __init__(self) -> None:
         self.n = 0
         self._sums: dict[str, Any] = {}
+        self._squares: dict[str, Any] = {}
 
     def add(self, values: dict[str, Any], chosen: NDArray[np.bool_] | None = None) -> None:
         """Add cases: ``[B]`` or ``[B, ...]`` by name; with a mask only those that it chooses."""
         rows = slice(None) if chosen is None else chosen
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value[rows].sum(0, dtype=np.float64)
+            own = value[rows].astype(np.float64)
+            self._sums[name] = self._sums.get(name, 0.0) + own.sum(0)
+            self._squares[name] = self._squares.get(name, 0.0) + np.square(own).sum(0)
         self.n += len(next(iter(values.values()))[rows])
 
     def plain(self) -> dict[str, Any]:
@@ -81,3 +84,11 @@ class Means:
         if self.n == 0:
             return {}
         return {name: (total / self.n).tolist() for name, total in self._sums.items()}
+
+    def standard_error(self, name: str) -> float | None:
+        """Of a mean of plain numbers; ``None`` for fewer than two cases."""
+        if self.n < 2:
+            return None
+        mean = self._sums[name] / self.n
+        variance = max(0.0, self._squares[name] / self.n - mean * mean)
+        return float(np.sqrt(variance / (self.n - 1)))

@@ -82,10 +82,16 @@ def _quality(report: DeviceReport) -> Table:
         "Quality",
         "Each profile's users get the structures that the controller chooses within its limits; "
         "shuffled over users, the same structures go to users they were not chosen for, at equal "
-        "cost. Parameters are each user's own in every row.",
-        ["profile", "structures", "cases", *names],
+        "cost. Parameters are each user's own in every row. The last column is the standard error "
+        f"of {main_metric(report)} over cases.",
+        ["profile", "structures", "cases", *names, "s.e."],
         [
-            [*_who(row), row.n, *(_number(row.metrics.get(name)) for name in names)]
+            [
+                *_who(row),
+                row.n,
+                *(_number(row.metrics.get(name)) for name in names),
+                _number(row.errors.get(main_metric(report))),
+            ]
             for row in report.rows
         ],
     )

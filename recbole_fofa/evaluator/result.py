@@ -39,6 +39,7 @@ class Row:
         age: Interactions since the payload was made.
         n: Number of cases.
         metrics: Means over the cases, unrounded.
+        errors: Standard error of each; of fewer than two cases there are none.
         keep_rate: Share of the cases that keep each block, ``L`` numbers.
         counts: Cases of each structure, most common first.
         violations: Cases whose structure is over a limit of the profile.
@@ -55,6 +56,7 @@ class Row:
     age: int
     n: int
     metrics: dict[str, float]
+    errors: dict[str, float] = field(default_factory=dict)
     keep_rate: list[float] | None = None
     counts: dict[str, int] = field(default_factory=dict)
     violations: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +52,7 @@ class Tally:
             age=self.way.age,
             n=self.means.n,
             metrics=means,
+            errors=standard_errors(self.means, means),
             keep_rate=keep_rate,
             counts={self._text(code): n for code, n in self.counts.most_common()},
             violations=self._violations(),
@@ -88,6 +89,12 @@ class Tally:
             if below >= 0.95 * total:
                 return {"mean": mean, "p95": cost}
         raise AssertionError("unreachable")
+
+
+def standard_errors(found: Means, metrics: Iterable[str]) -> dict[str, float]:
+    """By name; nothing of fewer than two cases."""
+    errors = {name: found.standard_error(name) for name in metrics}
+    return {name: error for name, error in errors.items() if error is not None}
 
 
 def _slice_result(found: Means) -> SliceResult:
