@@ -253,6 +253,10 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
         report_of(tmp_path, trainer.model, loaders, FREE, FREE, **how)
     text = str(caught.value)
     assert "one name (free, free)" in text and "none.npy" in text and "ages" in text
+    with pytest.raises(ConfigError, match="no device profile is given"):
+        evaluate_on_devices(trainer.model, *loaders[::2], Options([]), tmp_path / "report")
+    with pytest.raises(ConfigError, match="seed must be a whole number of at least 0; got -1"):
+        report_of(tmp_path, trainer.model, loaders, seed=-1)
     with pytest.raises(ConfigError, match="candidates must be full, uni99"):
         report_of(tmp_path, trainer.model, loaders, candidates="some")
 
@@ -261,6 +265,35 @@ def test_models_without_histories_are_told(tmp_path: Path) -> None:
     trainer, loaders = trainer_of(tmp_path, "Pop")
     with pytest.raises(ConfigError, match="has no histories for this model"):
         report_of(tmp_path, trainer.model, loaders)
+
+
+def test_models_that_do_not_rank_all_items_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, loaders = trainer_of(tmp_path, "SASRec")
+
+    def full_sort_predict(_: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(trainer.model, "full_sort_predict", full_sort_predict)
+    with pytest.raises(ConfigError, match="SASRec gives no scores of all items"):
+        report_of(tmp_path, trainer.model, loaders)
+    assert list((tmp_path / "report").iterdir()) == []  # nothing half written stays
+
+
+def test_a_folder_that_cannot_be_written_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = cycle_settings(tmp_path, epochs=1)
+    run_recbole_fofa(config_dict=settings)
+    (path,) = (p for p in (tmp_path / "out").rglob("*.pth") if "-last" not in p.name)
+    words = ["device-eval", "--checkpoint", str(path), "--ages", "none", "-q"]
+    (tmp_path / "file").write_text("")
+    assert main([*words, "--output_dir", str(tmp_path / "file" / "below")]) == 2
+    assert "file/below (--output_dir)" in capsys.readouterr().err
+    (tmp_path / "taken" / "per_user.csv.gz.part").mkdir(parents=True)
+    assert main([*words, "--output_dir", str(tmp_path / "taken")]) == 2
+    assert "cannot write to" in capsys.readouterr().err
 
 
 def test_metrics_without_values_of_users_are_told(tmp_path: Path) -> None:

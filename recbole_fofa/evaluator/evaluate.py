@@ -73,6 +73,10 @@ class Options:
         """Contradictions, found before anything long."""
         faults = []
         names = [profile.name for profile in self.profiles]
+        if not names:
+            faults.append("no device profile is given: name one, such as low")
+        if self.seed < 0:
+            faults.append(f"seed must be a whole number of at least 0; got {self.seed}")
         if len(set(names)) < len(names):
             faults.append(f"two device profiles have one name ({', '.join(names)}): rename one")
         if any(age < 1 for age in self.ages):
@@ -169,7 +173,12 @@ def _whole_model(
     name, means, slices = type(model).__name__, Means(), dict[str, Means]()
     for chosen in task.cases.chunks():
         interaction = eval_data._dataset[np.arange(chosen.start, chosen.stop)]
-        scores = model.full_sort_predict(interaction.to(model.device))
+        try:
+            scores = model.full_sort_predict(interaction.to(model.device))
+        except NotImplementedError:
+            raise ConfigError(
+                f"{name} gives no scores of all items (full_sort_predict), which are what is ranked"
+            ) from None
         matrix = ScoreMatrix(scores.view(chosen.stop - chosen.start, -1))
         ranks = task.ranks(matrix, chosen, model.device)
         values = metrics.values(ranks)

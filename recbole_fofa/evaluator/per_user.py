@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -27,8 +29,8 @@ class PerUserWriter:
     then the metrics.
     """
 
-    def __init__(self, lines: object, metrics: Sequence[str]) -> None:
-        self._lines = csv.writer(lines, lineterminator="\n")  # type: ignore[arg-type]
+    def __init__(self, lines: TextIO, metrics: Sequence[str]) -> None:
+        self._lines = csv.writer(lines, lineterminator="\n")
         self._metrics = list(metrics)
         self._lines.writerow([*_FIRST, *self._metrics])
 
@@ -55,22 +57,17 @@ class PerUserWriter:
 def per_user_writer(path: Path, metrics: Sequence[str]) -> Iterator[PerUserWriter]:
     """A writer whose file appears under its name once it is whole."""
     part = path.with_name(path.name + ".part")
-    # No time in the header, so that equal values give equal files.
-    with (
-        part.open("wb") as file,
-        gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
-        _text(packed) as lines,
-    ):
-        yield PerUserWriter(lines, metrics)
-    os.replace(part, path)
-
-
-@contextmanager
-def _text(packed: gzip.GzipFile) -> Iterator[object]:
-    import io
-
-    with io.TextIOWrapper(packed, encoding="utf-8", newline="") as lines:
-        yield lines
+    try:
+        # No time in the header, so that equal values give equal files.
+        with (
+            part.open("wb") as file,
+            gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8", newline="") as lines,
+        ):
+            yield PerUserWriter(lines, metrics)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def per_user_values(path: Path, label: str, metric: str) -> dict[str, float]:

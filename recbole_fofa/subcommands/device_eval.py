@@ -38,12 +38,14 @@ def main(argv: Sequence[str]) -> int:
     eval_data = test_data if arguments.split == "test" else valid_data
     path = Path(arguments.checkpoint)
     folder = Path(arguments.output_dir or path.with_name(f"{path.stem}-devices"))
-    report = evaluate_on_devices(
-        model, train_data, eval_data, options, folder, show_progress=not arguments.quiet
-    )
-    sys.stdout.write(terminal(report))
-    for line in publish(report, folder):
-        sys.stdout.write(line + "\n")
+    try:
+        report = evaluate_on_devices(
+            model, train_data, eval_data, options, folder, show_progress=not arguments.quiet
+        )
+        lines = publish(report, folder)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder} (--output_dir): {error}") from None
+    sys.stdout.write("\n".join([terminal(report), *lines]) + "\n")
     return 0
 
 
