@@ -107,6 +107,9 @@ class SequenceSettings(BaseModel):
         20, description="The number of training epochs; session windows need few."
     )
     learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
+    learning_rate_warmup_epochs: NonNegativeFloat = Field(
+        2.0, description="First epochs over which the learning rate rises, step by step."
+    )
     learning_rate_decay: float = Field(
         0.92, gt=0.0, le=1.0, description="Factor on the learning rate after each epoch."
     )

@@ -186,6 +186,30 @@ def test_each_part_has_its_learning_rate(tmp_path: Path) -> None:
     assert len(grouped) == len(list(trainer.model.parameters()))
 
 
+@pytest.mark.parametrize("warmup", [0.0, 1.5])
+def test_learning_rate_rises_step_by_step(tmp_path: Path, warmup: float) -> None:
+    trainer, (train, valid, _) = trainer_of(
+        tmp_path,
+        epochs=3,
+        learning_rate=0.01,
+        learning_rate_decay=0.5,
+        learning_rate_warmup_epochs=warmup,
+    )
+    found: list[float] = []
+    expected: list[float] = []
+
+    def watch(optimizer: Any, *_: Any) -> None:
+        done = trainer._epoch * trainer.n_steps + trainer._step
+        risen = min(1.0, done / (warmup * trainer.n_steps)) if warmup else 1.0
+        found.append(optimizer.param_groups[0]["lr"])
+        expected.append(0.01 * 0.5**trainer._epoch * risen)
+
+    trainer.optimizer.register_step_pre_hook(watch)
+    trainer.fit(train, valid)
+    assert len(found) > 12
+    assert found == pytest.approx(expected)
+
+
 def test_distribution_of_structures() -> None:
     structure = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
     soft = torch.tensor([[0.9, 0.6], [0.8, 0.3], [0.8, 0.3], [0.2, 0.1]], dtype=torch.float64)

@@ -203,7 +203,8 @@ def test_checkpoints_that_are_not_ours_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_step_moves_exactly_the_intended_parameters(tmp_path: Path) -> None:
-    trainer, (train, *_) = trainer_of(tmp_path, learner="sgd", learning_rate=0.1)
+    changes = {"learner": "sgd", "learning_rate": 0.1, "learning_rate_warmup_epochs": 0.0}
+    trainer, (train, *_) = trainer_of(tmp_path, **changes)
     model = trainer.model.train()
     batches = list(train)[:2]
     for batch in batches:

@@ -22,18 +22,32 @@ class TemperatureSchedule(Hook):
 
 
 class LearningRateSchedule(Hook):
-    """Each part's learning rate, multiplied by ``learning_rate_decay`` after each epoch."""
+    """Each part's learning rate, multiplied by ``learning_rate_decay`` after each epoch.
+
+    Over ``learning_rate_warmup_epochs`` it rises linearly from the first step. Without that, blocks
+    with their norm behind them (SASRec's) may never learn to read the sequence.
+    """
 
     def on_epoch_start(self, trainer: FofaTrainer, epoch: int) -> None:
-        """Set the rates of the optimizer."""
+        """Set the rates of the first step."""
+        self._set(trainer, epoch, 1)
+
+    def on_step_end(self, trainer: FofaTrainer, step: Step) -> None:
+        """Set the rates of the next step."""
+        if step.epoch < trainer.model.settings.learning_rate_warmup_epochs:
+            self._set(trainer, step.epoch, step.number + 1)
+
+    def _set(self, trainer: FofaTrainer, epoch: int, number: int) -> None:
         settings = trainer.model.settings
+        warmup = settings.learning_rate_warmup_epochs * trainer.n_steps
+        risen = min(1.0, (epoch * trainer.n_steps + number) / warmup) if warmup else 1.0
         rates = {
             part: getattr(settings, f"{part}_learning_rate", None)
             for part in ("controller", "mapper")
         }
         for group in trainer.optimizer.param_groups:
             rate = rates.get(group["part"]) or trainer.learning_rate
-            group["lr"] = rate * settings.learning_rate_decay**epoch
+            group["lr"] = rate * settings.learning_rate_decay**epoch * risen
 
 
 class WarmUp(Hook):

@@ -38,6 +38,10 @@ class FofaTrainer(Trainer):
     ``<name>.pth`` holds the best epoch and is what is tested, as in RecBole. ``<name>-last.pth``
     holds the last validated epoch with all generators' states; training that resumes from it
     ends with the same numbers, bit for bit on a CPU.
+
+    Attributes:
+        hooks: What looks at training and steers it.
+        n_steps: Steps of the epoch that is trained.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -56,6 +60,7 @@ class FofaTrainer(Trainer):
         self._items = ""
         self._epoch = 0
         self._step = 0
+        self.n_steps = 0
         self._batch: Interaction | None = None
 
     @property
@@ -160,6 +165,7 @@ class FofaTrainer(Trainer):
         self._epoch, self._step = epoch_idx, 0
         if hasattr(train_data, "set_epoch"):
             train_data.set_epoch(epoch_idx)
+        self.n_steps = len(train_data)
         for hook in self.hooks:
             hook.on_epoch_start(self, epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
