@@ -15,7 +15,8 @@ from recbole_fofa.model.backbone import BACKBONES
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = """--epochs=2 --hidden_size=32 --inner_size=64 --MAX_ITEM_LIST_LENGTH=20 --session_length=20
---adapt_seq_length=20 --train_batch_size=128 --learning_rate=0.01 --torch_threads=1""".split()
+--adapt_seq_length=20 --train_batch_size=128 --learning_rate=0.01 --torch_threads=1
+--learning_rate_warmup_epochs=0""".split()
 
 
 def run_command(folder: Path, *words: str) -> tuple[str, dict[str, Any]]:
