@@ -39,6 +39,7 @@ NAME = "head_to_head"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path, help="YAML: datasets, models, seeds, tuned")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these of the plan")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="repeat runs that failed")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
@@ -49,6 +50,8 @@ def main() -> None:
     plan = yaml.safe_load(arguments.plan.read_text(encoding="utf-8"))
     failures = 0
     for run in runs(plan):
+        if arguments.seeds and run["seed"] not in arguments.seeds:
+            continue
         line = find(run)
         if line is None or (arguments.again and "failed" in line):
             line = execute(run, arguments.threads)
