@@ -153,7 +153,8 @@ def work(run: dict[str, Any]) -> None:
 def measured(model: Any, loaders: Any, how: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Metrics, and what a request costs where that is known."""
     from recbole_fofa.device_profile import DeviceProfile
-    from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
+    from recbole_fofa.evaluator.evaluate import evaluate_on_devices
+    from recbole_fofa.evaluator.prepare import Options
 
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     free = [DeviceProfile(name="free")]

@@ -40,8 +40,8 @@ TEXT
 {head_to_head_tables.head_to_head()}
 
 RecBole's own SASRec (its class, trainer and augmentation, default hyper-parameters but batches of
-256, stopped after 5 epochs without a better validation NDCG@10) was not tuned, so this row is what its
-users get, not the best that it can do:
+256, stopped after 5 epochs without a better validation NDCG@10) was not tuned, so this row is what
+its users get, not the best that it can do:
 
 {tables.stock()}
 
@@ -121,10 +121,10 @@ Default settings, a device class without limits.
 
 ## Accuracy before the output bias and the warm-up
 
-ml-100k as in the README, but the epoch with the best validation MRR@10, RecBole's default. DUET, which
-keeps all blocks and generates two dense layers behind them, was ahead of ForwardOFA with each seed, by
-less than a standard error (0.005); DUET with a trained generator is ahead of DUET as its public code
-leaves it.
+ml-100k as in the README, but the epoch with the best validation MRR@10, RecBole's default. DUET,
+which keeps all blocks and generates two dense layers behind them, was ahead of ForwardOFA with each
+seed, by less than a standard error (0.005); DUET with a trained generator is ahead of DUET as its
+public code leaves it.
 
 {tables.accuracy()}
 

@@ -64,7 +64,7 @@ def comparisons(
         if name != arguments.reference and seeds:
             ours = over_seeds([own[seed] / protocol for seed in seeds], arguments.metric)
             theirs = over_seeds([folders[seed] / protocol for seed in seeds], arguments.metric)
-            (one,) = compare_values(theirs, {name: ours})
+            (one,) = compare_values(theirs, [(name, ours)])
             found.append((asdict(one), seeds))
     corrected = holm([one["p"] for one, _ in found])
     return [

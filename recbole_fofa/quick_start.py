@@ -15,21 +15,18 @@ from recbole.data import create_dataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import init_seed, set_color
 
-from recbole_fofa.cloud.population import item_tokens
 from recbole_fofa.compat import init_logger, quiet_known_warnings, switch_off_anomaly_mode
 from recbole_fofa.config import FofaConfig
 from recbole_fofa.data.checks import inspect_files, report_lines
 from recbole_fofa.data.session_loader import SessionLoader
 from recbole_fofa.data.splits import check_splits
 from recbole_fofa.device_profile import load_profile
-from recbole_fofa.errors import ConfigError, DataError, FofaError
-from recbole_fofa.evaluator.candidates import width_of
-from recbole_fofa.evaluator.device_class import device_classes
-from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
+from recbole_fofa.errors import CheckpointError, ConfigError, DataError, FofaError
+from recbole_fofa.evaluator.evaluate import evaluate_on_devices
+from recbole_fofa.evaluator.prepare import Options, prepare
 from recbole_fofa.evaluator.publish import publish
 from recbole_fofa.evaluator.report import terminal
 from recbole_fofa.evaluator.structures import summarize_structures
-from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.registry import get_dataset_class, get_trainer
 from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
 from recbole_fofa.whole_file import write_whole
@@ -78,7 +75,8 @@ def run_recbole_fofa(
     network = build_model(config, train_data)
     logger.info(network)
     if config["device_eval"]:
-        _check_devices(config, network, train_data)
+        # Before training, what can be known to be wrong with the report at its end.
+        prepare(network, train_data, test_data, _device_options(config))
 
     trainer = get_trainer(config)(config, network)
     logger.info(f"trainer: {type(trainer).__name__}, device: {config['device']}")
@@ -134,7 +132,10 @@ def load_data_and_model(model_file: str | Path, model: str | type | None = None)
     train_data, valid_data, test_data = prepare_data(config)
     check_items(state, train_data._dataset, model_file)
     network = build_model(config, train_data)
-    network.load_state_dict(state["state_dict"])
+    try:
+        network.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{model_file} does not fit its own settings: {error}") from None
     network.load_other_parameter(state["other_parameter"])
     network.eval()
     return config, network, train_data._dataset, train_data, valid_data, test_data
@@ -230,27 +231,27 @@ def _report(config: FofaConfig, trainer: Any, test_data: Any, result: dict[str, 
         write_whole(path, (json.dumps(written, indent=2) + "\n").encode())
 
 
-def _check_devices(config: FofaConfig, model: Any, train_data: Any) -> None:
-    """A profile that nothing fits is told before training."""
-    if isinstance(model, ForwardOFA):
-        profiles = [load_profile(name) for name in config["device_profiles"]]
-        tokens = item_tokens(train_data._dataset)
-        device_classes(model, profiles, tokens, width_of(config["device_candidates"]))
+def _device_options(config: FofaConfig) -> Options:
+    return Options(
+        [load_profile(name) for name in config["device_profiles"]],
+        candidates=config["device_candidates"],
+        mask_history=config["mask_history"],
+    )
 
 
 def _report_on_devices(
     config: FofaConfig, trainer: Any, train_data: Any, test_data: Any, show_progress: bool
 ) -> None:
     """The report on device classes, in a folder beside the checkpoint."""
-    options = Options(
-        [load_profile(name) for name in config["device_profiles"]],
-        candidates=config["device_candidates"],
-        mask_history=config["mask_history"],
-    )
     path = Path(trainer.saved_model_file)
     folder = path.with_name(f"{path.stem}-devices")
-    report = evaluate_on_devices(
-        trainer.model, train_data, test_data, options, folder, show_progress=show_progress
-    )
-    for line in [*terminal(report).splitlines(), *publish(report, folder)]:
+    options = _device_options(config)
+    try:
+        report = evaluate_on_devices(
+            trainer.model, train_data, test_data, options, folder, show_progress=show_progress
+        )
+        lines = [*terminal(report).splitlines(), *publish(report, folder)]
+    except OSError as error:  # the run's own result must not be lost
+        lines = [f"the device report could not be written to {folder}: {error}"]
+    for line in lines:
         getLogger().info(line)

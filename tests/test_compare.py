@@ -14,6 +14,7 @@ from test_device_report import plain_report
 
 from recbole_fofa.errors import ConfigError, DataError
 from recbole_fofa.evaluator.compare import compare, comparison_table, holm, operand
+from recbole_fofa.evaluator.per_user import digest_of
 from recbole_fofa.evaluator.result import DeviceReport
 
 
@@ -21,14 +22,20 @@ def result(
     folder: Path, values: list[float], report: DeviceReport | None = None, name: str = "SASRec"
 ) -> str:
     """A result folder of one row; user ``u<i>`` has the i-th value."""
-    folder.mkdir()
-    (report or plain_report()).write(folder / "report.json")
+    folder.mkdir(parents=True)
     with gzip.open(folder / "per_user.csv.gz", "wt", newline="") as file:
         lines = csv.writer(file)
         lines.writerow("row user target history_length rank structure hit@10 ndcg@10".split())
         for number, value in enumerate(values):
             lines.writerow([name, f"u{number}", "i", 3, 1, "", 0, repr(value)])
+    sign(folder, report or plain_report())
     return str(folder)
+
+
+def sign(folder: Path, report: DeviceReport) -> None:
+    """Write the report of the per-user values that are there."""
+    digest = digest_of(folder / "per_user.csv.gz")
+    replace(report, per_user=digest).write(folder / "report.json")
 
 
 def test_holm_by_hand() -> None:
@@ -58,7 +65,7 @@ def test_known_numbers(tmp_path: Path, test: str) -> None:
     if test == "wilcoxon":
         assert first.p == stats.wilcoxon(better - base, zero_method="zsplit").pvalue
     table = comparison_table(operand(texts[0]), [first, second], "ndcg@10")
-    assert "ndcg@10 against base#SASRec" in table and "better#SASRec" in table
+    assert "base#SASRec" in table and "better#SASRec" in table
 
 
 def test_equal_results_and_one_user(tmp_path: Path) -> None:
@@ -74,6 +81,7 @@ def test_users_of_several_cases_count_once(tmp_path: Path) -> None:
     one, other = (result(tmp_path / name, [0.2, 0.4]) for name in "ab")
     with gzip.open(Path(other) / "per_user.csv.gz", "at", newline="") as file:
         file.write("SASRec,u0,i,3,1,,0,0.8\n")
+    sign(Path(other), plain_report())
     (found,) = compare([operand(one), operand(other)], "ndcg@10")
     assert found.n_users == 2 and found.mean == pytest.approx((0.5 + 0.4) / 2)
 
@@ -120,6 +128,35 @@ def test_faulty_results_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has other users"):
         compare([operand(text), operand(other)])
     path = Path(other) / "per_user.csv.gz"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"per_user\.csv\.gz cannot be read"):
-        compare([operand(text), operand(other)])
+    data = path.read_bytes()
+    for damaged in (data[:-20], data[:-20] + b"12345678" * 2):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="is not that of the report"):
+            compare([operand(text), operand(other)])
+        sign(path.parent, plain_report())
+        with pytest.raises(DataError, match=r"per_user\.csv\.gz cannot be read"):
+            compare([operand(text), operand(other)])
+
+
+def test_values_of_another_run_are_refused(tmp_path: Path) -> None:
+    one, other = (result(tmp_path / name, [0.1, value]) for name, value in (("a", 0.2), ("b", 0.9)))
+    (Path(one) / "per_user.csv.gz").write_bytes((Path(other) / "per_user.csv.gz").read_bytes())
+    with pytest.raises(DataError, match=r"is not that of the report\.json beside it"):
+        compare([operand(one), operand(other)])
+
+
+def test_results_of_equal_folder_names_stay_apart(tmp_path: Path) -> None:
+    texts = [result(tmp_path / f"{n}" / "dev", [0.1 * n, 0.2, 0.3 + n]) for n in range(4)]
+    found = compare([operand(text) for text in texts], "NDCG@10")
+    assert [one.name for one in found] == [f"{text}#SASRec" for text in texts[1:]]
+    with pytest.raises(ConfigError, match="is named 2 times"):
+        compare([operand(texts[0]), operand(texts[1]), operand(texts[1])])
+
+
+@pytest.mark.parametrize("step", [1.0, 0.1])
+def test_equal_differences_have_no_effect_size(tmp_path: Path, step: float) -> None:
+    values = [0.1 * n for n in range(6)]
+    texts = [result(tmp_path / "a", values), result(tmp_path / "b", [v + step for v in values])]
+    (found,) = compare([operand(text) for text in texts], "ndcg@10")
+    assert found.effect is None and found.p < 0.05
+    assert "-" in comparison_table(operand(texts[0]), [found], "ndcg@10")

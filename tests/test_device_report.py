@@ -66,11 +66,12 @@ def small_report() -> DeviceReport:
     ]
     stale = [row(CHOSEN, p, 0.2 - age / 100, age) for p in ("low", "mid") for age in (0, 5)]
     model = {"name": "ForwardOFA", "settings": {"valid_metric": "NDCG@10"}}
+    model |= {"chooses": True, "generates": True}
     measured = {
         "torch_threads": 1,
         "request_ms": {one.label: {"p50": 0.5, "p95": 1.25} for one in rows},
     }
-    return DeviceReport(protocol, model, [*rows, *fixed], stale, measured)
+    return DeviceReport(protocol, model, [*rows, *fixed], stale, "", measured)
 
 
 def plain_report() -> DeviceReport:
@@ -125,7 +126,14 @@ def test_reports_are_read_as_they_were_written(tmp_path: Path) -> None:
     report = small_report()
     report.write(tmp_path / "report.json")
     assert read_report(tmp_path) == report
-    for text in ("", "[]", "{}", '{"version": 9}', '{"version": 1, "rows": [1], "staleness": []}'):
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"version": 1, "protocol": [], "rows": [], "staleness": []}',
+        '{"version": 9}',
+        '{"version": 1, "rows": [1], "staleness": []}',
+    ):
         (tmp_path / "report.json").write_text(text)
         with pytest.raises(DataError, match=r"report\.json is no report"):
             read_report(tmp_path)

@@ -21,6 +21,7 @@ from recbole_fofa.data.sequences import Histories
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.evaluator.cases import Cases
 from recbole_fofa.evaluator.device_adaptation import DeviceAdaptationEvaluator
+from recbole_fofa.evaluator.device_class import device_classes
 from recbole_fofa.evaluator.per_user import per_user_writer
 from recbole_fofa.evaluator.quality import CaseMetrics
 from recbole_fofa.evaluator.task import Task
@@ -36,7 +37,8 @@ tokens = ["[PAD]", *(f"i{{i}}" for i in range(15))]
 cases = Cases(positions, histories, np.arange(len(users)), names, tokens)
 metrics = CaseMetrics(["NDCG", "Hit"], [10])
 free = [DeviceProfile(name="free")]
-evaluator = DeviceAdaptationEvaluator(model, free, metrics, tokens, ages=[2])
+(free,) = device_classes(model, free, tokens)
+evaluator = DeviceAdaptationEvaluator(model, [free], free, metrics, ages=[2])
 
 def peak(cases):
     with per_user_writer(folder / "per_user.csv.gz", metrics.names) as on_cases:
@@ -56,7 +58,8 @@ torch.set_num_threads(1)
 sys.path[:0] = [{tests!r}, {root!r}]
 from small import trainer_of
 from recbole_fofa.device_profile import DeviceProfile
-from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
+from recbole_fofa.evaluator.evaluate import evaluate_on_devices
+from recbole_fofa.evaluator.prepare import Options
 
 folder = Path({folder!r})
 path = folder / "wide.inter"

@@ -70,6 +70,22 @@ def test_one_score_for_all_items_earns_nothing() -> None:
     assert full_ranks(ScoreMatrix(torch.zeros(2, N)), torch.tensor([1, 5])).tolist() == [N - 1] * 2
 
 
+@pytest.mark.parametrize("n", [1, 60, 256])
+@pytest.mark.parametrize("cells", [ranking._CELLS, 5000])
+def test_equal_items_have_equal_scores(n: int, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last digit, whichever product they come from."""
+    monkeypatch.setattr(ranking, "_CELLS", cells)
+    vectors, table = torch.randn(n, 64), torch.randn(64).expand(400, 64).contiguous()
+    scores, targets = DotProducts(vectors, table), torch.randint(1, 400, (n,))
+    assert (full_ranks(scores, targets) == 399).all()
+    for width in (10, 100):
+        others = torch.stack([torch.randperm(399)[:width] + 1 for _ in range(n)])
+        others[:, 0] = targets
+        distinct = torch.tensor([len(set(row.tolist())) for row in others])
+        found = candidate_ranks(scores, targets, others)
+        assert (found >= distinct - 1).all() and (found <= width).all()
+
+
 def test_scores_that_are_no_number_stop() -> None:
     scores = torch.randn(2, N)
     scores[1, 7] = torch.nan

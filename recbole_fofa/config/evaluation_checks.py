@@ -13,7 +13,7 @@ from recbole_fofa.config.faults import Fault, Settings
 from recbole_fofa.config.known_settings import suggestion
 from recbole_fofa.device_profile import load_profile
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.evaluator.evaluate import Options
+from recbole_fofa.evaluator.prepare import Options
 
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
 _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")

@@ -80,13 +80,35 @@ def width_of(kind: str) -> int | None:
     return None if found is None else int(found[2]) + (found[1] != "retrieval")
 
 
+def check_enough(cases: Cases, kind: str) -> None:
+    """Whether candidates of a kind can be drawn for every case.
+
+    Raises:
+        DataError: If not, with the first user who has had too many of the items.
+    """
+    name, count = _parsed(kind)
+    if count > cases.n_items:
+        raise DataError(f"candidates {kind}: there are {cases.n_items} items only: draw fewer")
+    if name == "retrieval":
+        return
+    known = _pool_items(cases, name)
+    for row, own in enumerate(_items_of_users(cases)):
+        n_left = len(known) - len(own & known)
+        if n_left < count:
+            raise DataError(
+                f"user {cases.user_tokens[cases.users[row]]} has had {len(own)} of "
+                f"{cases.n_items} items, which leaves {n_left}, fewer than {count} candidates: "
+                "draw fewer, or rank all items"
+            )
+
+
 def make_candidates(
-    path: Path, cases: Cases, kind: str, *, seed: int, without_history: bool = False
+    folder: Path, cases: Cases, kind: str, *, seed: int, without_history: bool = False
 ) -> Candidates:
-    """Draw and write candidates; a file of the same name that is of the same draw is kept.
+    """Draw and write candidates; a file of the same draw is kept.
 
     Args:
-        path: Of the array, ``.npy``.
+        folder: Where to; the name tells kind, seed, and whether the history is left out.
         cases: What is evaluated.
         kind: See :class:`CandidateInfo`.
         seed: Of the draws.
@@ -96,35 +118,52 @@ def make_candidates(
         ConfigError: If the kind is unknown.
         DataError: If a user has had too many of the items.
     """
-    found = _KIND.fullmatch(kind)
-    if found is None:
-        raise ConfigError(
-            f"unknown candidates {kind!r}: uni99, pop99, retrieval100 (any number), full, or a "
-            ".npy file that was written before"
-        )
-    name, count = found[1], int(found[2])
-    width = width_of(kind)
+    check_enough(cases, kind)
+    name, count = _parsed(kind)
+    without_history = without_history or name != "retrieval"
+    unseen = "-unseen" if name == "retrieval" and without_history else ""
+    path = folder / f"{kind}-seed{seed}{unseen}.npy"
     wanted = {"kind": kind, "seed": seed, "cases": cases.digest()}
-    wanted["without_history"] = without_history or name != "retrieval"
-    if path.exists() and _read_info(path).items() >= wanted.items():
-        return load_candidates(path, cases)
+    wanted["without_history"] = without_history
+    try:
+        found = load_candidates(path, cases)
+        if vars(found.info).items() >= wanted.items():
+            return found
+    except DataError:
+        pass  # missing, half written or of other cases: drawn anew
     if name == "retrieval":
         draws = _retrieved(cases, count, without_history)
     else:
-        draws = _sampled(cases, count, seed, by_popularity=name == "pop")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    rows = np.lib.format.open_memmap(part, "w+", np.int32, (len(cases), width))
-    n_hits = 0
-    for row, (target, items) in enumerate(zip(cases.targets.tolist(), draws, strict=True)):
-        rows[row, : len(items)] = items
-        n_hits += target in items
-    rows.flush()
-    info = CandidateInfo(**wanted, digest=_digest(rows), recall=n_hits / len(cases))
-    del rows
-    part.replace(path)
+        draws = _sampled(cases, name, count, seed)
+    digest, n_hits = _write_rows(path, cases, draws, width_of(kind) or count)
+    info = CandidateInfo(**wanted, digest=digest, recall=n_hits / len(cases))
     write_whole(_beside(path), (json.dumps(asdict(info), indent=2) + "\n").encode())
     return load_candidates(path, cases)
+
+
+def _write_rows(
+    path: Path, cases: Cases, draws: Iterator[list[int]], width: int
+) -> tuple[str, int]:
+    """The array's file, row by row; its digest, and how many targets are among their candidates."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    shape, n_hits = (len(cases), width), 0
+    digest = hashlib.sha256(repr(shape).encode())
+    try:
+        # Written, not mapped: where a disk is full, a map kills the process without a word.
+        with part.open("wb") as file:
+            header = {"descr": "<i4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for target, items in zip(cases.targets.tolist(), draws, strict=True):
+                row = np.zeros(width, "<i4")
+                row[: len(items)] = items
+                file.write(row.tobytes())
+                digest.update(row.tobytes())
+                n_hits += target in items
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return digest.hexdigest()[:16], n_hits
 
 
 def load_candidates(path: Path, cases: Cases) -> Candidates:
@@ -136,15 +175,18 @@ def load_candidates(path: Path, cases: Cases) -> Candidates:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
         info = CandidateInfo(**_read_info(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"candidates {path} cannot be read: {error}") from None
+    except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"candidates {path} cannot be read: {error}: draw them anew, --candidates uni99"
+        ) from None
     if info.cases != cases.digest():
         raise DataError(
             f"candidates {path} are of other cases (data, split or users): draw them anew, "
             "--candidates uni99"
         )
-    right_shape = rows.ndim == 2 and rows.dtype == np.int32 and len(rows) == len(cases)
-    if not right_shape or _digest(rows) != info.digest:
+    is_whole = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.dtype == np.int32
+    is_whole = is_whole and len(rows) == len(cases) and _digest(rows) == info.digest
+    if not is_whole or rows.min() < 0 or rows.max() > cases.n_items:
         raise DataError(f"candidates {path} are damaged: remove the file to draw them anew")
     return Candidates(info, rows, np.arange(len(rows)))
 
@@ -154,11 +196,10 @@ def _beside(path: Path) -> Path:
 
 
 def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(_beside(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"candidates {path}: {_beside(path).name} beside it: {error}") from None
-    return found if isinstance(found, dict) else {}
+    found = json.loads(_beside(path).read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{_beside(path).name} beside it does not describe candidates")
+    return found
 
 
 def _digest(rows: np.ndarray) -> str:
@@ -168,24 +209,43 @@ def _digest(rows: np.ndarray) -> str:
     return found.hexdigest()[:16]
 
 
-def _sampled(cases: Cases, count: int, seed: int, *, by_popularity: bool) -> Iterator[list[int]]:
-    """Of each case the target, then distinct items that the user never had."""
+def _parsed(kind: str) -> tuple[str, int]:
+    found = _KIND.fullmatch(kind)
+    if found is None:
+        raise ConfigError(
+            f"unknown candidates {kind!r}: uni99, pop99, retrieval100 (any number), full, or a "
+            ".npy file that was written before"
+        )
+    return found[1], int(found[2])
+
+
+def _items_of_users(cases: Cases) -> Iterator[set[int]]:
+    """Of each case, all items that the user ever had."""
     histories = cases.histories
-    pool = histories.items[cases.training] if by_popularity else np.arange(1, cases.n_items + 1)
-    known = set(pool.tolist())
     firsts = np.unique(histories.starts)
     ends = dict(zip(firsts.tolist(), [*firsts[1:].tolist(), len(histories.items)], strict=True))
-    for row, position in enumerate(cases.positions.tolist()):
-        begin = int(histories.starts[position])
-        own = set(histories.items[begin : ends[begin]].tolist())
-        if len(known - own) < count:
-            raise DataError(
-                f"user {cases.user_tokens[cases.users[row]]} has had {len(own)} of "
-                f"{cases.n_items} items, which leaves {len(known - own)}, fewer than {count} "
-                "candidates: draw fewer, or rank all items"
-            )
+    for begin in histories.starts[cases.positions].tolist():
+        yield set(histories.items[begin : ends[begin]].tolist())
+
+
+def _pool(cases: Cases, name: str) -> IntArray:
+    """What is drawn from: each training interaction's item, or each item once."""
+    if name == "pop":
+        return cases.histories.items[cases.training]
+    return np.arange(1, cases.n_items + 1)
+
+
+def _pool_items(cases: Cases, name: str) -> set[int]:
+    return set(_pool(cases, name).tolist())
+
+
+def _sampled(cases: Cases, name: str, count: int, seed: int) -> Iterator[list[int]]:
+    """Of each case the target, then distinct items that the user never had."""
+    pool = _pool(cases, name)
+    targets = cases.targets.tolist()
+    for row, own in enumerate(_items_of_users(cases)):
         random = np.random.default_rng([seed, row])
-        taken = {int(histories.items[position]): None}
+        taken = {targets[row]: None}
         while len(taken) <= count:
             drawn = pool[random.integers(0, len(pool), 2 * count)].tolist()
             taken.update(dict.fromkeys(item for item in drawn if item not in own))

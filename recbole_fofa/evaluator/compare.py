@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from tabulate import tabulate
 
 from recbole_fofa.errors import ConfigError, DataError
 from recbole_fofa.evaluator.device_class import CHOSEN
-from recbole_fofa.evaluator.per_user import FILE, per_user_values
+from recbole_fofa.evaluator.per_user import FILE, digest_of, per_user_values
 from recbole_fofa.evaluator.report import main_metric
 from recbole_fofa.evaluator.result import DeviceReport, read_report
 
@@ -28,18 +29,20 @@ class Operand:
 
     Attributes:
         folder: Of the result.
+        text: As it was given.
         report: What is in it.
         label: Of the row.
     """
 
     folder: Path
+    text: str
     report: DeviceReport
     label: str
 
     @property
     def name(self) -> str:
         """For tables."""
-        return f"{self.folder.name}#{self.label}"
+        return f"{self.text}#{self.label}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Comparison:
         low: Lower end of the 95 % confidence interval of the difference (Student's t); ``None``
             for fewer than two users.
         high: Upper end.
-        effect: Mean difference over its standard deviation (Cohen's d of paired values).
+        effect: Mean difference over its standard deviation (Cohen's d of paired values); ``None``
+            if all differences are equal.
         p: Two-sided.
         p_holm: The same, corrected for the number of comparisons (Holm).
     """
@@ -67,7 +71,7 @@ class Comparison:
     difference: float
     low: float | None
     high: float | None
-    effect: float
+    effect: float | None
     p: float
     p_holm: float
 
@@ -89,7 +93,7 @@ def operand(text: str) -> Operand:
     if label not in labels:
         raise ConfigError(f"{path} has no row {label!r}: it has {', '.join(labels)}")
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    return Operand(folder, report, label)
+    return Operand(folder, path, report, label)
 
 
 def compare(
@@ -113,17 +117,26 @@ def compare(
     if len(operands) < 2:
         raise ConfigError("a comparison needs two or more results")
     faults = [fault for other in operands[1:] for fault in _differences(operands[0], other)]
+    named = Counter((one.folder.resolve(), one.label) for one in operands)
+    faults += [f"{path}#{label} is named {n} times" for (path, label), n in named.items() if n > 1]
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
-    metric = metric or main_metric(operands[0].report)
-    values = [per_user_values(one.folder / FILE, one.label, metric) for one in operands]
-    others = {one.name: own for one, own in zip(operands[1:], values[1:], strict=True)}
+    metric = (metric or main_metric(operands[0].report)).lower()
+    values = [_values(one, metric) for one in operands]
+    others = [(one.name, own) for one, own in zip(operands[1:], values[1:], strict=True)]
     return compare_values(values[0], others, test, seed)
+
+
+def _values(one: Operand, metric: str) -> dict[str, float]:
+    path = one.folder / FILE
+    if digest_of(path) != one.report.per_user:
+        raise DataError(f"{path} is not that of the report.json beside it: run device-eval again")
+    return per_user_values(path, one.label, metric)
 
 
 def compare_values(
     reference: Mapping[str, float],
-    others: Mapping[str, Mapping[str, float]],
+    others: Sequence[tuple[str, Mapping[str, float]]],
     test: str = "permutation",
     seed: int = 0,
 ) -> list[Comparison]:
@@ -131,7 +144,7 @@ def compare_values(
 
     Args:
         reference: Value of each user.
-        others: The same by name.
+        others: Name, and the same, of each other.
         test: As in :func:`compare`.
         seed: As in :func:`compare`.
 
@@ -140,7 +153,7 @@ def compare_values(
     """
     found = []
     users = sorted(reference)
-    for name, own in others.items():
+    for name, own in others:
         if own.keys() != reference.keys():
             raise DataError(f"{name} has other users than the reference")
         pairs = np.array([[own[user], reference[user]] for user in users])
@@ -170,7 +183,7 @@ def comparison_table(reference: Operand, found: Sequence[Comparison], metric: st
             f"{one.difference:+.4f}",
             f"{one.difference / one.reference:+.1%}" if one.reference else "-",
             "-" if one.low is None else f"{one.low:+.4f} to {one.high:+.4f}",
-            f"{one.effect:+.3f}",
+            "-" if one.effect is None else f"{one.effect:+.3f}",
             f"{one.p:.4g}",
             f"{one.p_holm:.4g}",
         ]
@@ -178,7 +191,7 @@ def comparison_table(reference: Operand, found: Sequence[Comparison], metric: st
     ]
     headers = "row users mean reference difference relative 95%_interval effect p p_Holm".split()
     table = tabulate(rows, headers, disable_numparse=True)
-    return f"{metric} against {reference.name}\n{table}\n"
+    return f"{metric}, means over users, against {reference.name}\n{table}\n"
 
 
 def _differences(first: Operand, other: Operand) -> list[str]:
@@ -198,16 +211,21 @@ def _p_value(differences: np.ndarray, test: str, seed: int) -> float:
     if test == "wilcoxon":
         return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)
 
-    def mean(values: np.ndarray, axis: int) -> Any:
-        return values.mean(axis)
+    # Users without a difference have none whatever the sign.
+    differences = differences[differences != 0]
 
+    def total(values: np.ndarray, axis: int) -> Any:
+        return values.sum(axis)
+
+    if len(differences) < 2:
+        return 1.0
     found = stats.permutation_test(
         (differences,),
-        mean,
+        total,
         permutation_type="samples",
         vectorized=True,
         n_resamples=_N_PERMUTATIONS,
-        batch=max(1, 4_000_000 // len(differences)),
+        batch=max(1, 500_000 // len(differences)),
         random_state=np.random.default_rng(seed),
     )
     return float(found.pvalue)
@@ -222,5 +240,6 @@ def _comparison(name: str, pairs: np.ndarray, p: float, p_holm: float) -> Compar
         half = stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n)
         low, high = float(mean - half), float(mean + half)
     own, reference = (float(value) for value in pairs.mean(0))
-    effect = mean / spread if spread else 0.0
+    is_constant = spread <= 1e-12 * max(abs(mean), 1e-300)
+    effect = mean / spread if not is_constant else (0.0 if mean == 0 else None)
     return Comparison(name, n, own, reference, mean, low, high, effect, p, p_holm)

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_fofa.cloud.assemble import device_limits
 from recbole_fofa.device.uplink import uplink_size
-from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.evaluator.cases import Cases
 from recbole_fofa.evaluator.device_class import (
     CHOSEN,
     SHUFFLED,
+    DeviceClass,
     Way,
-    device_classes,
     first_blocks,
 )
 from recbole_fofa.evaluator.quality import CaseMetrics, Values
@@ -43,35 +43,29 @@ class DeviceAdaptationEvaluator:
 
     Args:
         model: A trained ``ForwardOFA``; put into evaluation mode.
-        profiles: Device classes.
+        classes: Device classes, see :func:`device_classes`.
+        free: A class without limits, for the rows of fixed structures.
         metrics: Of each case.
-        tokens: See :func:`device_classes`, and the next one too.
-        n_candidates: Items that a request ranks.
         ages: Interactions between the making of a payload and the request, for the staleness
             rows; none for no such rows.
         seed: Of the shuffling.
-
-    Raises:
-        ConfigError: If nothing fits a profile, or the model has no structures.
     """
 
     def __init__(
         self,
         model: ForwardOFA,
-        profiles: Sequence[DeviceProfile],
+        classes: Sequence[DeviceClass],
+        free: DeviceClass,
         metrics: CaseMetrics,
-        tokens: Sequence[str],
         *,
-        n_candidates: int | None = None,
         ages: Sequence[int] = (),
         seed: int = 0,
     ) -> None:
         self.model = model.eval()
         self.metrics = metrics
-        self.classes = device_classes(model, profiles, tokens, n_candidates)
+        self.classes = list(classes)
         self.ages = sorted(set(ages))
         self.seed = seed
-        (free,) = device_classes(model, [DeviceProfile(name="free")], tokens, n_candidates)
         self._fixed = [first_blocks(free, model, k + 1) for k in range(len(free.info.blocks))]
 
     @property
@@ -88,8 +82,12 @@ class DeviceAdaptationEvaluator:
             on_cases: Receives per-user values.
         """
         for device in self.classes:
-            for name in (CHOSEN, SHUFFLED):
-                yield self._row(Way(name, device, device.profile.name), task, on_cases)
+            # The row of the shuffled ones needs all structures: one number for each case.
+            codes = np.zeros(len(task.cases), dtype=np.int32)
+            yield self._row(Way(CHOSEN, device, device.profile.name), task, on_cases, found=codes)
+            others = codes[np.random.default_rng(self.seed).permutation(len(codes))]
+            way = Way(SHUFFLED, device, device.profile.name)
+            yield self._row(way, task, on_cases, given=others)
         n_blocks = len(self._fixed)
         for k, device in enumerate(self._fixed, start=1):
             kept = "all blocks" if k == n_blocks else f"first {k} of {n_blocks} blocks"
@@ -109,19 +107,32 @@ class DeviceAdaptationEvaluator:
                 yield self._row(Way(CHOSEN, device, device.profile.name, age), some, None)
 
     @torch.no_grad()
-    def _row(self, way: Way, task: Task, on_cases: OnCases | None) -> Row:
+    def _row(
+        self,
+        way: Way,
+        task: Task,
+        on_cases: OnCases | None,
+        *,
+        given: NDArray[np.int32] | None = None,
+        found: NDArray[np.int32] | None = None,
+    ) -> Row:
+        """A row; ``given`` has codes of structures in the place of the controller's, and ``found``
+        takes them, one for each case.
+        """
         tally = Tally(way)
-        random = torch.Generator().manual_seed(self.seed)
+        bits = np.arange(len(way.device.info.blocks))
         for chosen in task.cases.chunks():
             decision = self._decide(way, task.cases, chosen)
-            if way.name == SHUFFLED:
-                order = torch.randperm(len(decision.structure), generator=random)
-                decision = replace(decision, structure=decision.structure[order])
+            if given is not None:
+                structure = torch.from_numpy(given[chosen, None] >> bits & 1)
+                decision = replace(decision, structure=structure.to(decision.structure))
             vectors = self._vectors(task.cases, chosen, decision)
             scores = DotProducts(vectors, self.model.item_embedding.weight)
             ranks = task.ranks(scores, chosen, self.model.device)
             structure = decision.structure.cpu().numpy().astype(np.int64)
             values = self.metrics.values(ranks)
+            if found is not None:
+                found[chosen] = structure @ (1 << bits)
             tally.add(structure, values, task.groups(chosen))
             if on_cases is not None:
                 on_cases(way.label, task.cases, chosen, structure, ranks, values)

@@ -93,7 +93,7 @@ def _staleness(report: DeviceReport) -> Any:
             "o-",
             color=_COLOURS[number % len(_COLOURS)],
             linewidth=1.5 + 2 * (len(profiles) - 1 - number),
-            label=f"{profile} ({own[0].n} cases)",
+            label=f"profile {profile} ({own[0].n} cases)",
         )
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

@@ -26,8 +26,9 @@ def request_times(model: ForwardOFA) -> dict[int, list[float]]:
     user the parameters are of.
     """
     device, width = model.device, model.settings.hidden_size
-    item_emb = torch.randn(1, model.max_seq_length, width, device=device)
-    candidates = torch.randn(1, N_CANDIDATES, width, device=device)
+    random = torch.Generator().manual_seed(0)  # the user's own generator is left alone
+    item_emb = torch.randn(1, model.max_seq_length, width, generator=random).to(device)
+    candidates = torch.randn(1, N_CANDIDATES, width, generator=random).to(device)
     lengths = torch.tensor([model.max_seq_length], device=device)
     n_blocks = len(model.network.backbone.blocks)
     networks = {k: _assembled(model, k) for k in range(n_blocks + 1)}
@@ -46,7 +47,7 @@ def _assembled(model: ForwardOFA, k: int) -> AssembledNetwork:
     network, width = model.network, model.settings.hidden_size
     structure = torch.tensor([[float(i < k) for i in range(len(network.backbone.blocks))]])
     has_interest = network.mapper is not None and not model.share_base
-    interest = torch.randn(1, width, device=model.device) if has_interest else None
+    interest = torch.ones(1, width, device=model.device) if has_interest else None
     adaptation = network.generate(Decision(structure.to(model.device), interest, None))
     own = []
     for block, tensors in zip(network.backbone.blocks[:k], adaptation.parameters, strict=False):

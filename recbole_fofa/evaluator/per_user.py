@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +72,22 @@ def per_user_writer(path: Path, metrics: Sequence[str]) -> Iterator[PerUserWrite
         part.unlink(missing_ok=True)
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        found = hashlib.sha256()
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                found.update(piece)
+        return found.hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
 def per_user_values(path: Path, label: str, metric: str) -> dict[str, float]:
     """Each user's mean of a metric in a row; users without a case are not in it.
 
@@ -89,7 +107,7 @@ def per_user_values(path: Path, label: str, metric: str) -> dict[str, float]:
                 if line["row"] == label:
                     total, n = sums.get(line["user"], (0.0, 0))
                     sums[line["user"]] = (total + float(line[metric]), n + 1)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, ValueError, KeyError) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, ValueError, KeyError, TypeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read: {error}") from None

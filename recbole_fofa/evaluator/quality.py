@@ -28,7 +28,7 @@ class CaseMetrics:
     """
 
     def __init__(self, names: Sequence[str], topk: Sequence[int]) -> None:
-        self.topk = sorted(topk)
+        self.topk = sorted(set(topk))
         settings = {"topk": self.topk, "metric_decimal_place": 16}
         kinds = {name.lower(): metrics_dict[name.lower()] for name in names}
         self._metrics: dict[str, Any] = {

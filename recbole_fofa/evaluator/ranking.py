@@ -40,11 +40,13 @@ class DotProducts:
 
     def of_range(self, begin: int, end: int) -> Tensor:
         """See :class:`Scores`."""
-        return self.vectors @ self.table[begin:end].T
+        # Of a single row torch takes another kernel, which rounds equal items differently.
+        rows = self.vectors if len(self.vectors) > 1 else self.vectors.expand(2, -1)
+        return (rows @ self.table[begin:end].T)[: len(self.vectors)]
 
     def of_items(self, items: Tensor) -> Tensor:
         """See :class:`Scores`."""
-        return torch.einsum("bd,bcd->bc", self.vectors, self.table[items])
+        return (self.vectors.unsqueeze(1) * self.table[items]).sum(-1)
 
 
 class ScoreMatrix:
@@ -63,6 +65,39 @@ class ScoreMatrix:
         return self.scores.gather(1, items)
 
 
+class _Parts:
+    """All items in ranges of one width.
+
+    A target's own score comes from the same product as those of the others, so that equal items
+    have equal scores to the last digit.
+
+    Attributes:
+        ranges: ``begin``, first item that no range before has, ``end``.
+    """
+
+    def __init__(self, scores: Scores, width: int) -> None:
+        self._scores = scores
+        width = min(width, scores.n_items - 1)
+        begins = range(1, scores.n_items, width)
+        last = scores.n_items - width
+        self.ranges = [(min(b, last), b, min(b, last) + width) for b in begins]
+        self._only = scores.of_range(1, scores.n_items) if len(self.ranges) == 1 else None
+
+    def of(self, begin: int, end: int) -> Tensor:
+        """Scores of a range, ``[B, end - begin]``; not to be changed."""
+        return self._scores.of_range(begin, end) if self._only is None else self._only
+
+    def own_scores(self, targets: Tensor) -> Tensor:
+        """Of each user's target, ``[B, 1]``."""
+        own = self._scores.of_items(targets.unsqueeze(1))
+        for begin, counted, end in self.ranges:
+            here = (targets >= counted) & (targets < end)
+            if bool(here.any()):
+                places = (targets - begin).clamp(0, end - begin - 1).unsqueeze(1)
+                own = torch.where(here.unsqueeze(1), self.of(begin, end).gather(1, places), own)
+        return own
+
+
 def full_ranks(scores: Scores, targets: Tensor, seen: Tensor | None = None) -> Tensor:
     """Ranks among all items, ``[B]``; memory does not grow with their number.
 
@@ -75,17 +110,16 @@ def full_ranks(scores: Scores, targets: Tensor, seen: Tensor | None = None) -> T
     Raises:
         TrainingDivergedError: If a score is not a number.
     """
-    own = _own_scores(scores, targets)
+    parts = _Parts(scores, max(1, _CELLS // len(targets)))
+    own = parts.own_scores(targets)
     excluded = targets.unsqueeze(1) if seen is None else torch.cat([targets[:, None], seen], 1)
     ahead = torch.zeros_like(targets)
-    step = max(1, _CELLS // len(targets))
-    for begin in range(1, scores.n_items, step):
-        end = min(begin + step, scores.n_items)
-        part = torch.nn.functional.pad(scores.of_range(begin, end), (0, 1))
+    for begin, counted, end in parts.ranges:
+        part = torch.nn.functional.pad(parts.of(begin, end), (0, 1))
         # What is outside of this range goes to the padded column, which nobody reads.
         inside = (excluded >= begin) & (excluded < end)
         part.scatter_(1, torch.where(inside, excluded - begin, end - begin), -torch.inf)
-        ahead += _n_ahead(part[:, :-1], own)
+        ahead += _n_ahead(part[:, counted - begin : -1], own)
     ranks = ahead + 1
     if seen is not None:
         ranks = ranks.masked_fill(_among(targets.unsqueeze(1), seen).squeeze(1), 0)
@@ -106,7 +140,7 @@ def candidate_ranks(
     Raises:
         TrainingDivergedError: If a score is not a number.
     """
-    own = _own_scores(scores, targets)
+    own = scores.of_items(targets.unsqueeze(1))
     is_target = candidates == targets.unsqueeze(1)
     excluded = is_target | (candidates == 0)
     if seen is not None:
@@ -122,10 +156,6 @@ def _among(items: Tensor, seen: Tensor) -> Tensor:
     ordered = seen.sort(1).values
     places = torch.searchsorted(ordered, items).clamp(max=seen.shape[1] - 1)
     return ordered.gather(1, places) == items
-
-
-def _own_scores(scores: Scores, targets: Tensor) -> Tensor:
-    return scores.of_items(targets.unsqueeze(1))
 
 
 def _n_ahead(others: Tensor, own: Tensor) -> Tensor:

@@ -80,10 +80,8 @@ def _quality(report: DeviceReport) -> Table:
     names = report.protocol["metrics"]
     return Table(
         "Quality",
-        "Each profile's users get the structures that the controller chooses within its limits; "
-        "shuffled over users, the same structures go to users they were not chosen for, at equal "
-        "cost. Parameters are each user's own in every row. The last column is the standard error "
-        f"of {main_metric(report)} over cases.",
+        f"{_adaptation(report)} The last column is the standard error of {main_metric(report)} "
+        "over cases.",
         ["profile", "structures", "cases", *names, "s.e."],
         [
             [
@@ -95,6 +93,22 @@ def _quality(report: DeviceReport) -> Table:
             for row in report.rows
         ],
     )
+
+
+def _adaptation(report: DeviceReport) -> str:
+    """What the model adapts to a user, and what the rows are therefore."""
+    chooses, generates = (report.model.get(name) for name in ("chooses", "generates"))
+    if chooses is None:
+        return "One network for all users."
+    structures = (
+        "Each profile's users get the structures that the controller chooses within its limits; "
+        "shuffled over users, the same structures go to users they were not chosen for, at equal "
+        "cost."
+        if chooses
+        else "This model chooses nothing: each profile's users get the largest structure that fits."
+    )
+    own = "Parameters are each user's own in every row."
+    return f"{structures} {own if generates else 'All users share the parameters.'}"
 
 
 def _costs(report: DeviceReport) -> Table:

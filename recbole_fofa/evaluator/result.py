@@ -93,6 +93,7 @@ class DeviceReport:
         rows: Over all cases.
         staleness: Over the cases whose history is long enough for the oldest payload, at each
             age, 0 included.
+        per_user: SHA-256 of the file of per-user values beside it.
         measured: What differs from run to run: milliseconds of a request by number of kept
             blocks, threads, versions.
     """
@@ -101,6 +102,7 @@ class DeviceReport:
     model: dict[str, Any]
     rows: list[Row]
     staleness: list[Row] = field(default_factory=list)
+    per_user: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
@@ -121,8 +123,11 @@ def read_report(path: Path) -> DeviceReport:
         if found["version"] != VERSION:
             raise ValueError(f"version {found['version']}, but this is read: {VERSION}")
         rows, stale = ([_row(row) for row in found[key]] for key in ("rows", "staleness"))
-        return DeviceReport(found["protocol"], found["model"], rows, stale, found["measured"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        parts = found["protocol"], found["model"], rows, stale, found["per_user"], found["measured"]
+        if not rows or not found["protocol"]["metrics"] or "settings" not in found["model"]:
+            raise ValueError("it has no rows, no metrics or no settings")
+        return DeviceReport(*parts)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is no report of device-eval: {type(error).__name__}: {error}"
         ) from None

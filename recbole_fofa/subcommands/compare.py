@@ -19,11 +19,16 @@ def main(argv: Sequence[str]) -> int:
     from recbole_fofa.evaluator.report import main_metric
     from recbole_fofa.whole_file import write_whole
 
+    if arguments.seed < 0:
+        raise ConfigError(f"--seed must be a whole number of at least 0; got {arguments.seed}")
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise ConfigError(f"--output {output}: name a file in a folder that exists")
     operands = [operand(text) for text in arguments.results]
     metric = arguments.metric or main_metric(operands[0].report)
     found = compare(operands, metric, arguments.test, arguments.seed)
     sys.stdout.write(comparison_table(operands[0], found, metric))
-    if arguments.output:
+    if output is not None:
         written = {
             "metric": metric,
             "test": arguments.test,
@@ -32,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
             "comparisons": [asdict(one) for one in found],
         }
         try:
-            write_whole(Path(arguments.output), (json.dumps(written, indent=2) + "\n").encode())
+            write_whole(output, (json.dumps(written, indent=2) + "\n").encode())
         except OSError as error:
             raise ConfigError(f"cannot write {arguments.output} (--output): {error}") from None
     return 0

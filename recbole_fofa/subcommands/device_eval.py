@@ -15,7 +15,8 @@ def main(argv: Sequence[str]) -> int:
     """Run ``device-eval``; returns the exit code."""
     arguments = _parser().parse_args(argv)
     profiles = [load_profile(name) for name in arguments.profiles]  # before anything slow
-    from recbole_fofa.evaluator.evaluate import Options, evaluate_on_devices
+    from recbole_fofa.evaluator.evaluate import evaluate_on_devices
+    from recbole_fofa.evaluator.prepare import Options
     from recbole_fofa.evaluator.publish import publish
     from recbole_fofa.evaluator.report import terminal
     from recbole_fofa.quick_start import load_data_and_model
@@ -60,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "--profiles",
         type=_words,
         default=["low", "mid", "high"],
-        help=f"device classes: {', '.join(shipped_profiles())} or .yaml files, with commas "
-        "between them (default: low,mid,high)",
+        help=f"device classes: {', '.join(shipped_profiles())} or .yaml files (paths without "
+        "blanks), with commas between them (default: low,mid,high)",
     )
     parser.add_argument("--output_dir", help="folder (default: beside the checkpoint)")
     parser.add_argument(
@@ -94,7 +95,6 @@ def _ages(text: str) -> list[int]:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)

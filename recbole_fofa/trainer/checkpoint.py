@@ -51,7 +51,10 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
                 "RecBole itself wrote can run code. Train again with recbole_fofa"
             ) from None
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {error}") from None
-    if not isinstance(state, dict) or "state_dict" not in state or "config" not in state:
+    needed = {"state_dict": dict, "config": dict, "items": str, "other_parameter": object}
+    if not isinstance(state, dict) or not all(
+        name in state and isinstance(state[name], kind) for name, kind in needed.items()
+    ):
         raise CheckpointError(f"{path} is not a checkpoint of recbole_fofa")
     return {**state, "other_parameter": _restored(state["other_parameter"])}
 
