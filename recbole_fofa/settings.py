@@ -106,6 +106,9 @@ class SequenceSettings(BaseModel):
     epochs: NonNegativeInt = Field(
         20, description="The number of training epochs; session windows need few."
     )
+    stopping_step: NonNegativeInt = Field(
+        20, description="Epochs without a better validation after which training stops."
+    )
     learning_rate: PositiveFloat = Field(0.002, description="Learning rate of the first epoch.")
     learning_rate_warmup_epochs: NonNegativeFloat = Field(
         2.0, description="First epochs over which the learning rate rises, step by step."

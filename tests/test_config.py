@@ -252,13 +252,13 @@ def test_yaml_reader_of_other_programs_is_left_alone() -> None:
 # Sources and priority
 
 
-@pytest.mark.parametrize("key", ["learning_rate", "hidden_size", "stopping_step"])
+@pytest.mark.parametrize("key", ["learning_rate", "hidden_size", "eval_step"])
 @pytest.mark.parametrize("n_sources", [0, 1, 2, 3])
 def test_c03_priority_and_source(tmp_path: Path, key: str, n_sources: int) -> None:
     values = {
         "learning_rate": [0.1, 0.2, 0.3],
         "hidden_size": [2, 4, 6],
-        "stopping_step": [1, 2, 3],
+        "eval_step": [1, 2, 3],
     }
     given_values = values[key][:n_sources]
     file = write_yaml(tmp_path / "a.yaml", **({key: given_values[0]} if n_sources > 0 else {}))
@@ -268,7 +268,7 @@ def test_c03_priority_and_source(tmp_path: Path, key: str, n_sources: int) -> No
         arguments=[f"--{key}={given_values[2]}"] if n_sources > 2 else None,
     )
     own = "properties/model/ForwardOFA.yaml"
-    internal = own if key != "stopping_step" else "recbole properties/overall.yaml"
+    internal = own if key != "eval_step" else "recbole properties/overall.yaml"
     sources = [internal, f"file {file}", "config_dict", "command line"]
     assert found.sources[key] == sources[n_sources]
     if given_values:
