@@ -258,7 +258,7 @@ def test_c03_priority_and_source(tmp_path: Path, key: str, n_sources: int) -> No
     values = {
         "learning_rate": [0.1, 0.2, 0.3],
         "hidden_size": [2, 4, 6],
-        "eval_step": [1, 2, 3],
+        "eval_step": [2, 3, 4],
     }
     given_values = values[key][:n_sources]
     file = write_yaml(tmp_path / "a.yaml", **({key: given_values[0]} if n_sources > 0 else {}))
