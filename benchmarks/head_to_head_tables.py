@@ -10,7 +10,7 @@ from tables import Line, grouped, origin, seeds_of, spread, table
 
 _HEAD = (
     "{} | seeds | valid NDCG@10 | test NDCG@10 | history left out | 1 + 99 | Hit@10 | "
-    "M MACs a request | payload | minutes of training"
+    "M MACs a request | payload"
 )
 
 
@@ -47,7 +47,6 @@ def _row(own: list[Line]) -> list[str]:
         spread(own, "hit@10"),
         "-" if macs is None else f"{macs / 1e6:.2f} ({_mean(own, 'macs_share') or 0:.0%})",
         "-" if payload is None else f"{payload / 1000:.1f} KB",
-        f"{mean(line['train_seconds'] for line in own) / 60:.1f}",
     ]
 
 
