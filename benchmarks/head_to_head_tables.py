@@ -56,7 +56,7 @@ def _mean(own: list[Line], name: str) -> float | None:
 
 
 def significance(dataset: str) -> str:
-    """ForwardOFA against each other model, the latest line of each protocol and model."""
+    """A model against each other one, the latest line of each protocol and model."""
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     for line in read_lines("significance"):
         if line["dataset"] == dataset:
@@ -73,8 +73,12 @@ def significance(dataset: str) -> str:
         ]
         for (protocol, name), line in latest.items()
     ]
-    head = "ranked | ForwardOFA against | seeds | users | NDCG@10 | 95 % interval | p (Holm)"
-    return table(head, rows) if rows else ""
+    if not rows:
+        return ""
+    reference = line["reference_model"]
+    head = f"ranked | {reference}, against | seeds | users | NDCG@10 | 95 % interval | p (Holm)"
+    commands = "\n".join(dict.fromkeys(one["command"] for one in latest.values()))
+    return f"{table(head, rows)}\n\n```bash\n{commands}\n```"
 
 
 def failures() -> str:
