@@ -65,8 +65,7 @@ Four blocks. One budget-aware model per seed, evaluated at each budget, beside a
 that many blocks trained alone with the same settings; ml-100k, test NDCG@10, three seeds. Cost
 grows with the budget and is never over it. **Within noise the one model is at or above each static
 network.** Which user gets which blocks does not matter here: with structures shuffled over users
-it is as good. Here and below, the epoch with the best validation NDCG@10 is tested; above it is
-RecBole's default, MRR@10.
+it is as good.
 
 {tables.budgets()}
 

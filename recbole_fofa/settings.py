@@ -106,6 +106,10 @@ class SequenceSettings(BaseModel):
     epochs: NonNegativeInt = Field(
         20, description="The number of training epochs; session windows need few."
     )
+    valid_metric: str = Field(
+        "NDCG@10",
+        description="By which the best epoch is chosen; less noisy than RecBole's MRR@10.",
+    )
     stopping_step: NonNegativeInt = Field(
         20, description="Epochs without a better validation after which training stops."
     )

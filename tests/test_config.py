@@ -573,7 +573,7 @@ def test_faulty_settings_have_defaults_so_that_data_can_be_checked(tmp_path: Pat
         raise_faults=False,
     )
     assert len(found.faults) == 4
-    assert (found["epochs"], found["valid_metric"], found["loss_type"]) == (20, "MRR@10", "CE")
+    assert (found["epochs"], found["valid_metric"], found["loss_type"]) == (20, "NDCG@10", "CE")
     assert found["load_col"] == {"inter": ["u", "item_id", "t"]}
     assert found["data_path"] == str(tmp_path / "other")
 
@@ -598,8 +598,8 @@ def test_eval_args_are_merged_layer_by_layer(tmp_path: Path) -> None:
 
 def test_c05_valid_metric_must_be_computed() -> None:
     message = one_fault("--topk=5")
-    assert "valid_metric 'MRR@10' is not among" in message
-    assert message.endswith("add 10 to topk or set valid_metric: MRR@5")
+    assert "valid_metric 'NDCG@10' is not among" in message
+    assert message.endswith("add 10 to topk or set valid_metric: NDCG@5")
     assert "add MAP to metrics" in one_fault("--valid_metric=MAP@10")
     assert "set valid_metric: Recall@10" in one_fault("--valid_metric=Recall")
     assert not faults("--topk=5", "--valid_metric=ndcg@5")
