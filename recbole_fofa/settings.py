@@ -108,7 +108,7 @@ class SequenceSettings(BaseModel):
     )
     valid_metric: str = Field(
         "NDCG@10",
-        description="By which the best epoch is chosen; less noisy than RecBole's MRR@10.",
+        description="By which the best epoch is chosen; RecBole's MRR@10 is noisier.",
     )
     stopping_step: NonNegativeInt = Field(
         20, description="Epochs without a better validation after which training stops."
