@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, append_line, finished_run, provenance
+from record import RESULTS, append_line, best_checkpoint, finished_run, provenance
 
 ROOT = RESULTS.parent.parent
 DOCS = ROOT / "docs" / "device_report"
@@ -31,10 +31,9 @@ def main() -> None:
     words += [f"--dataset={arguments.dataset}", f"--torch_threads={arguments.torch_threads}"]
     with finished_run([*words, "--valid_metric=NDCG@10"]) as folder:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        (best,) = (p for p in (folder / "saved").glob("*.pth") if "-last" not in p.name)
         for candidates in arguments.candidates:
             made = folder / candidates
-            evaluate(best, candidates, made, arguments.torch_threads)
+            evaluate(best_checkpoint(folder), candidates, made, arguments.torch_threads)
             data = arguments.dataset.rstrip("/").split("/")[-1]
             name = data if candidates == "full" else f"{data}-{candidates}"
             keep(made, name, origin)

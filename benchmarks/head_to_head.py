@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from record import RESULTS, append_line, provenance, read_lines
+from record import RESULTS, append_line, best_checkpoint, provenance, read_lines
 
 PER_USER = RESULTS.parent / "per_user"
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -130,7 +130,7 @@ def work(run: dict[str, Any]) -> None:
     out = {"output_dir": str(folder), "quiet": True, "torch_threads": run["threads"]}
     result = run_recbole_fofa(config_dict={**settings, **out})
     train_seconds = time.perf_counter() - started
-    (best,) = (path for path in (folder / "saved").glob("*.pth") if "-last" not in path.name)
+    best = best_checkpoint(folder)
     epochs = best.with_name(f"{best.stem}.epochs.jsonl").read_text(encoding="utf-8").splitlines()
     config, model, _, train_data, _, test_data = load_data_and_model(best)
     loaders = (train_data, test_data)

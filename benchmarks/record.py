@@ -47,6 +47,12 @@ def finished_run(words: Sequence[str]) -> Iterator[Path]:
         yield Path(folder)
 
 
+def best_checkpoint(folder: Path) -> Path:
+    """The one that a run in an output folder has tested."""
+    (best,) = (path for path in (folder / "saved").glob("*.pth") if "-last" not in path.name)
+    return best
+
+
 def append_line(name: str, line: dict[str, Any]) -> None:
     """Add one JSON line to ``results/<name>.jsonl``; earlier lines are never touched."""
     RESULTS.mkdir(exist_ok=True)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename; nothing is left behind after an error."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed at the end; after an error nothing is left behind."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(data)
+        yield part
         os.replace(part, path)
-    except OSError:
+    finally:
         part.unlink(missing_ok=True)
-        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write some bytes."""
+    with whole_file(path) as part:
+        part.write_bytes(data)

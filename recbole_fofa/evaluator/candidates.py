@@ -23,7 +23,7 @@ from recbole_fofa.data.sequences import IntArray
 from recbole_fofa.errors import ConfigError, DataError
 from recbole_fofa.evaluator.cases import Cases
 from recbole_fofa.evaluator.retrieval import Retriever
-from recbole_fofa.whole_file import write_whole
+from recbole_fofa.whole_file import whole_file, write_whole
 
 _KIND = re.compile(r"(uni|pop|retrieval)([1-9][0-9]*)")
 
@@ -77,7 +77,7 @@ class Candidates:
 def width_of(kind: str) -> int | None:
     """Candidates of a case for a kind such as ``uni99``; ``None`` if a text names no kind."""
     found = _KIND.fullmatch(kind)
-    return None if found is None else int(found[2]) + (found[1] != "retrieval")
+    return None if found is None else _width(found[1], int(found[2]))
 
 
 def check_enough(cases: Cases, kind: str) -> None:
@@ -91,7 +91,7 @@ def check_enough(cases: Cases, kind: str) -> None:
         raise DataError(f"candidates {kind}: there are {cases.n_items} items only: draw fewer")
     if name == "retrieval":
         return
-    known = _pool_items(cases, name)
+    known = set(_pool(cases, name).tolist())
     for row, own in enumerate(_items_of_users(cases)):
         n_left = len(known) - len(own & known)
         if n_left < count:
@@ -118,12 +118,11 @@ def make_candidates(
         ConfigError: If the kind is unknown.
         DataError: If a user has had too many of the items.
     """
-    check_enough(cases, kind)
     name, count = _parsed(kind)
     without_history = without_history or name != "retrieval"
     unseen = "-unseen" if name == "retrieval" and without_history else ""
     path = folder / f"{kind}-seed{seed}{unseen}.npy"
-    wanted = {"kind": kind, "seed": seed, "cases": cases.digest()}
+    wanted = {"kind": kind, "seed": seed, "cases": cases.digest}
     wanted["without_history"] = without_history
     try:
         found = load_candidates(path, cases)
@@ -131,11 +130,12 @@ def make_candidates(
             return found
     except DataError:
         pass  # missing, half written or of other cases: drawn anew
+    check_enough(cases, kind)
     if name == "retrieval":
         draws = _retrieved(cases, count, without_history)
     else:
         draws = _sampled(cases, name, count, seed)
-    digest, n_hits = _write_rows(path, cases, draws, width_of(kind) or count)
+    digest, n_hits = _write_rows(path, cases, draws, _width(name, count))
     info = CandidateInfo(**wanted, digest=digest, recall=n_hits / len(cases))
     write_whole(_beside(path), (json.dumps(asdict(info), indent=2) + "\n").encode())
     return load_candidates(path, cases)
@@ -146,23 +146,18 @@ def _write_rows(
 ) -> tuple[str, int]:
     """The array's file, row by row; its digest, and how many targets are among their candidates."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     shape, n_hits = (len(cases), width), 0
     digest = hashlib.sha256(repr(shape).encode())
-    try:
-        # Written, not mapped: where a disk is full, a map kills the process without a word.
-        with part.open("wb") as file:
-            header = {"descr": "<i4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for target, items in zip(cases.targets.tolist(), draws, strict=True):
-                row = np.zeros(width, "<i4")
-                row[: len(items)] = items
-                file.write(row.tobytes())
-                digest.update(row.tobytes())
-                n_hits += target in items
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    # Written, not mapped: where a disk is full, a map kills the process without a word.
+    with whole_file(path) as part, part.open("wb") as file:
+        header = {"descr": "<i4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for target, items in zip(cases.targets.tolist(), draws, strict=True):
+            row = np.zeros(width, "<i4")
+            row[: len(items)] = items
+            file.write(row.tobytes())
+            digest.update(row.tobytes())
+            n_hits += target in items
     return digest.hexdigest()[:16], n_hits
 
 
@@ -179,7 +174,7 @@ def load_candidates(path: Path, cases: Cases) -> Candidates:
         raise DataError(
             f"candidates {path} cannot be read: {error}: draw them anew, --candidates uni99"
         ) from None
-    if info.cases != cases.digest():
+    if info.cases != cases.digest:
         raise DataError(
             f"candidates {path} are of other cases (data, split or users): draw them anew, "
             "--candidates uni99"
@@ -219,6 +214,11 @@ def _parsed(kind: str) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
+def _width(name: str, count: int) -> int:
+    """The target stands beside those that are drawn, not beside those that are retrieved."""
+    return count + (name != "retrieval")
+
+
 def _items_of_users(cases: Cases) -> Iterator[set[int]]:
     """Of each case, all items that the user ever had."""
     histories = cases.histories
@@ -233,10 +233,6 @@ def _pool(cases: Cases, name: str) -> IntArray:
     if name == "pop":
         return cases.histories.items[cases.training]
     return np.arange(1, cases.n_items + 1)
-
-
-def _pool_items(cases: Cases, name: str) -> set[int]:
-    return set(_pool(cases, name).tolist())
 
 
 def _sampled(cases: Cases, name: str, count: int, seed: int) -> Iterator[list[int]]:

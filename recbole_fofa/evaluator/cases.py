@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,17 +51,17 @@ class Cases:
         """Number of items, padding not counted."""
         return len(self.item_tokens) - 1
 
-    @property
+    @cached_property
     def users(self) -> IntArray:
         """User id of each case, ``[n]``."""
         return self.histories.users[self.positions]
 
-    @property
+    @cached_property
     def targets(self) -> IntArray:
         """Item id of each target, ``[n]``."""
         return self.histories.items[self.positions]
 
-    @property
+    @cached_property
     def history_lengths(self) -> IntArray:
         """Number of items before each target, ``[n]``."""
         return self.positions - self.histories.starts[self.positions]
@@ -86,6 +87,7 @@ class Cases:
         """Some of the cases."""
         return replace(self, positions=self.positions[kept])
 
+    @cached_property
     def digest(self) -> str:
         """16 characters over users, targets, histories and names; equal for equal cases."""
         found = hashlib.sha256(json.dumps([*self.item_tokens, *self.user_tokens]).encode())
@@ -137,8 +139,7 @@ class Slices:
 
     def masks(self, cases: Cases, chosen: slice) -> Mapping[str, NDArray[np.bool_]]:
         """Which cases of a slice are in each group, by name."""
-        positions = cases.positions[chosen]
-        lengths = positions - cases.histories.starts[positions]
+        lengths = cases.history_lengths[chosen]
         quarter = np.searchsorted(self.borders, lengths)
         found = {
             f"activity: {name} quarter": quarter == number for number, name in enumerate(_QUARTERS)
@@ -146,5 +147,5 @@ class Slices:
         for low, high in zip(_HISTORY_BINS, (*_HISTORY_BINS[1:], None), strict=True):
             name = f"history: {low} to {high - 1} items" if high else f"history: {low} or more"
             found[name] = (lengths >= low) & ((lengths < high) if high else True)
-        known = self.in_training[cases.histories.items[positions]]
+        known = self.in_training[cases.targets[chosen]]
         return {**found, "target: in training": known, "target: cold": ~known}

@@ -130,10 +130,11 @@ class DeviceAdaptationEvaluator:
             scores = DotProducts(vectors, self.model.item_embedding.weight)
             ranks = task.ranks(scores, chosen, self.model.device)
             structure = decision.structure.cpu().numpy().astype(np.int64)
+            codes = structure @ (1 << bits)
             values = self.metrics.values(ranks)
             if found is not None:
-                found[chosen] = structure @ (1 << bits)
-            tally.add(structure, values, task.groups(chosen))
+                found[chosen] = codes
+            tally.add(structure, codes, values, task.groups(chosen))
             if on_cases is not None:
                 on_cases(way.label, task.cases, chosen, structure, ranks, values)
         return tally.row(uplink_size(way.device.info, self.model.settings.hidden_size))

@@ -10,6 +10,7 @@ from recbole_fofa.cloud.cost import StructureCost
 from recbole_fofa.device.bundle_info import BundleInfo
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.evaluator.result import row_label
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
 CHOSEN, SHUFFLED = "chosen per user", "shuffled over users"
@@ -91,5 +92,5 @@ class Way:
 
     @property
     def label(self) -> str:
-        """Of per-user values."""
-        return self.name if self.shown_profile is None else f"{self.shown_profile}: {self.name}"
+        """See :func:`row_label`."""
+        return row_label(self.name, self.shown_profile)

@@ -17,14 +17,13 @@ from recbole_fofa.evaluator.device_adaptation import DeviceAdaptationEvaluator
 from recbole_fofa.evaluator.latency import percentiles, request_times
 from recbole_fofa.evaluator.per_user import FILE, PerUserWriter, digest_of, per_user_writer
 from recbole_fofa.evaluator.prepare import Options, Prepared, all_scores, prepare
-from recbole_fofa.evaluator.quality import CaseMetrics, Means
+from recbole_fofa.evaluator.quality import CaseMetrics
 from recbole_fofa.evaluator.ranking import ScoreMatrix
-from recbole_fofa.evaluator.result import DeviceReport, Row, SliceResult
-from recbole_fofa.evaluator.tally import standard_errors
+from recbole_fofa.evaluator.result import REPORT, DeviceReport, Row
+from recbole_fofa.evaluator.tally import GroupedMeans
 from recbole_fofa.evaluator.task import Task
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
-REPORT = "report.json"
 _TOLD = (
     "loss_type train_regime seed epochs learning_rate train_batch_size MAX_ITEM_LIST_LENGTH "
     "adapt_seq_length session_length n_layers hidden_size backbone valid_metric"
@@ -97,18 +96,14 @@ def _whole_model(
     model: Any, eval_data: Any, task: Task, metrics: CaseMetrics, on_cases: PerUserWriter
 ) -> Row:
     """A model that is the same for all users, by its own scores of all items."""
-    name, means, slices = type(model).__name__, Means(), dict[str, Means]()
+    name, means = type(model).__name__, GroupedMeans()
     for chosen in task.cases.chunks():
         scores = ScoreMatrix(all_scores(model, eval_data, chosen))
         ranks = task.ranks(scores, chosen, model.device)
         values = metrics.values(ranks)
-        means.add(values)
-        for group, mask in task.groups(chosen).items():
-            slices.setdefault(group, Means()).add(values, mask)
+        means.add(values, task.groups(chosen))
         on_cases(name, task.cases, chosen, np.zeros((len(ranks), 0), np.int64), ranks, values)
-    groups = {group: SliceResult(found.n, found.plain()) for group, found in slices.items()}
-    found = means.plain()
-    return Row(name, None, 0, means.n, found, standard_errors(means, found), slices=groups)
+    return Row(way=name, profile=None, age=0, **means.parts())
 
 
 def _candidates_of(ready: Prepared, options: Options, folder: Path) -> Candidates | None:
@@ -129,7 +124,7 @@ def _protocol(config: Any, options: Options, task: Task, metrics: CaseMetrics) -
         "phase": options.phase,
         "candidates": "full" if candidates is None else vars(candidates.info),
         "mask_history": task.mask_history,
-        "cases": cases.digest(),
+        "cases": cases.digest,
         "n_cases": len(cases),
         "n_users": len(np.unique(cases.users)),
         "n_items": cases.n_items,

@@ -6,7 +6,6 @@ import csv
 import gzip
 import hashlib
 import io
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +14,11 @@ from typing import TextIO
 
 import numpy as np
 
+from recbole_fofa.device.payload import structure_text
 from recbole_fofa.errors import DataError
 from recbole_fofa.evaluator.cases import Cases
 from recbole_fofa.evaluator.quality import Values
+from recbole_fofa.whole_file import whole_file
 
 FILE = "per_user.csv.gz"
 _FIRST = ("row", "user", "target", "history_length", "rank", "structure")
@@ -49,7 +50,7 @@ class PerUserWriter:
         users = [cases.user_tokens[user] for user in cases.users[chosen].tolist()]
         targets = [cases.item_tokens[item] for item in cases.targets[chosen].tolist()]
         lengths = cases.history_lengths[chosen].tolist()
-        codes = ["".join(map(str, kept)) for kept in structure.tolist()]
+        codes = map(structure_text, structure.tolist())
         numbers = [map(repr, values[name].tolist()) for name in self._metrics]
         columns = (users, targets, lengths, ranks.tolist(), codes, *numbers)
         self._lines.writerows((label, *line) for line in zip(*columns, strict=True))
@@ -58,18 +59,14 @@ class PerUserWriter:
 @contextmanager
 def per_user_writer(path: Path, metrics: Sequence[str]) -> Iterator[PerUserWriter]:
     """A writer whose file appears under its name once it is whole."""
-    part = path.with_name(path.name + ".part")
-    try:
-        # No time in the header, so that equal values give equal files.
-        with (
-            part.open("wb") as file,
-            gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
-            io.TextIOWrapper(packed, encoding="utf-8", newline="") as lines,
-        ):
-            yield PerUserWriter(lines, metrics)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    # No time in the header, so that equal values give equal files.
+    with (
+        whole_file(path) as part,
+        part.open("wb") as file,
+        gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as lines,
+    ):
+        yield PerUserWriter(lines, metrics)
 
 
 def digest_of(path: Path) -> str:
@@ -107,9 +104,9 @@ def per_user_values(path: Path, label: str, metric: str) -> dict[str, float]:
                 if line["row"] == label:
                     total, n = sums.get(line["user"], (0.0, 0))
                     sums[line["user"]] = (total + float(line[metric]), n + 1)
+    except DataError:
+        raise
     except (OSError, EOFError, zlib.error, csv.Error, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path} cannot be read: {error}") from None
     if not sums:
         raise DataError(f"{path} has no row {label!r}: it has {', '.join(labels)}")

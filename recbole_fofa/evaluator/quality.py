@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class CaseMetrics:
         self._metrics: dict[str, Any] = {
             name: kind(settings) for name, kind in kinds.items() if issubclass(kind, TopkMetric)
         }
+        self._needs_counts = {
+            name: len(inspect.signature(metric.metric_info).parameters) > 1
+            for name, metric in self._metrics.items()
+        }
         if not self._metrics:
             raise ConfigError(
                 f"none of the metrics ({', '.join(names)}) has values of single users: add NDCG, "
@@ -55,8 +59,8 @@ class CaseMetrics:
         counts = np.ones(len(ranks), dtype=np.int64)
         found: Values = {}
         for name, metric in self._metrics.items():
-            needs_counts = len(inspect.signature(metric.metric_info).parameters) > 1
-            table = metric.metric_info(hits, counts) if needs_counts else metric.metric_info(hits)
+            needed = (hits, counts) if self._needs_counts[name] else (hits,)
+            table = metric.metric_info(*needed)
             for k in self.topk:
                 found[f"{name}@{k}"] = table[:, k - 1].astype(np.float64)
         return found
@@ -70,7 +74,7 @@ class Means:
         self._sums: dict[str, Any] = {}
         self._squares: dict[str, Any] = {}
 
-    def add(self, values: dict[str, Any], chosen: NDArray[np.bool_] | None = None) -> None:
+    def add(self, values: Mapping[str, Any], chosen: NDArray[np.bool_] | None = None) -> None:
         """Add cases: ``[B]`` or ``[B, ...]`` by name; with a mask only those that it chooses."""
         rows = slice(None) if chosen is None else chosen
         for name, value in values.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +52,7 @@ def summary(report: DeviceReport) -> str:
 
 def tables(report: DeviceReport) -> list[Table]:
     """All tables; those that would be empty are left out."""
-    found = [_quality(report), _costs(report), _staleness(report), *_slices(report)]
+    found = [_quality(report), _costs(report), _staleness(report), _slices(report)]
     return [table for table in found if table.rows]
 
 
@@ -172,13 +171,11 @@ def _staleness(report: DeviceReport) -> Table:
     )
 
 
-def _slices(report: DeviceReport) -> Iterator[Table]:
+def _slices(report: DeviceReport) -> Table:
     metric = main_metric(report)
     shown = [row for row in report.rows if row.way == CHOSEN or row.keep_rate is None]
-    if not shown:
-        return
     rows = []
-    for name in shown[0].slices:
+    for name in shown[0].slices if shown else ():
         own = [row.slices[name] for row in shown]
         line: list[Any] = [name, own[0].n]
         for found in own:
@@ -190,7 +187,7 @@ def _slices(report: DeviceReport) -> Iterator[Table]:
     for row in shown:
         headers.append(f"{row.profile or row.way}: {metric}")
         headers += ["keep rates"] if row.keep_rate is not None else []
-    yield Table(
+    return Table(
         "Slices",
         "Quarters of activity are of the evaluated cases, by their number of items before the "
         "target. A cold target is an item that training has never seen.",

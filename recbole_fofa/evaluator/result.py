@@ -12,6 +12,12 @@ from recbole_fofa.errors import DataError
 from recbole_fofa.whole_file import write_whole
 
 VERSION = 1
+REPORT = "report.json"
+
+
+def row_label(way: str, profile: str | None) -> str:
+    """A row's name in per-user values and comparisons."""
+    return way if profile is None else f"{profile}: {way}"
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,8 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Of per-user values."""
-        return self.way if self.profile is None else f"{self.profile}: {self.way}"
+        """See :func:`row_label`."""
+        return row_label(self.way, self.profile)
 
     @property
     def macs_share(self) -> float | None:
@@ -117,7 +123,7 @@ def read_report(path: Path) -> DeviceReport:
     Raises:
         DataError: If it cannot be read.
     """
-    path = path / "report.json" if path.is_dir() else path
+    path = path / REPORT if path.is_dir() else path
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["version"] != VERSION:

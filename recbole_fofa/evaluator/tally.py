@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,45 +16,62 @@ from recbole_fofa.evaluator.quality import Means, Values
 from recbole_fofa.evaluator.result import Row, SliceResult
 
 
+class GroupedMeans:
+    """Running means over all cases and over groups of them."""
+
+    def __init__(self) -> None:
+        self._all = Means()
+        self._groups: dict[str, Means] = {}
+
+    def add(self, values: Mapping[str, np.ndarray], masks: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Add cases: metrics ``[B]``, perhaps ``keep_rate`` ``[B, L]``; groups by name."""
+        self._all.add(values)
+        for name, mask in masks.items():
+            self._groups.setdefault(name, Means()).add(values, mask)
+
+    def parts(self) -> dict[str, Any]:
+        """What a :class:`Row` has of them, by name."""
+        whole = _slice_result(self._all)
+        errors = {name: self._all.standard_error(name) for name in whole.metrics}
+        return {
+            **vars(whole),
+            "errors": {name: error for name, error in errors.items() if error is not None},
+            "slices": {name: _slice_result(found) for name, found in self._groups.items()},
+        }
+
+
 @dataclass
 class Tally:
     """Running sums of a row.
 
     Attributes:
         way: Of the row.
-        means: Over all cases.
-        slices: Over groups of cases, by name.
+        means: Over all cases and groups of them.
         counts: Cases of each structure's code.
     """
 
     way: Way
-    means: Means = field(default_factory=Means)
-    slices: dict[str, Means] = field(default_factory=dict)
+    means: GroupedMeans = field(default_factory=GroupedMeans)
     counts: Counter[int] = field(default_factory=Counter)
 
     def add(
-        self, structure: np.ndarray, values: Values, masks: Mapping[str, NDArray[np.bool_]]
+        self,
+        structure: np.ndarray,
+        codes: np.ndarray,
+        values: Values,
+        masks: Mapping[str, NDArray[np.bool_]],
     ) -> None:
-        """Add cases: structures ``[B, L]``, metrics ``[B]``, groups by name."""
-        kept: dict[str, np.ndarray] = {**values, "keep_rate": structure}
-        self.means.add(kept)
-        for name, mask in masks.items():
-            self.slices.setdefault(name, Means()).add(kept, mask)
-        codes = structure @ (1 << np.arange(structure.shape[1]))
+        """Add cases: structures ``[B, L]`` and their codes, metrics ``[B]``, groups by name."""
+        self.means.add({**values, "keep_rate": structure}, masks)
         self.counts.update(codes.tolist())
 
     def row(self, uplink_bytes: int) -> Row:
         """What the report shows."""
-        means = self.means.plain()
-        keep_rate = means.pop("keep_rate", None)
         return Row(
             way=self.way.name,
             profile=self.way.shown_profile,
             age=self.way.age,
-            n=self.means.n,
-            metrics=means,
-            errors=standard_errors(self.means, means),
-            keep_rate=keep_rate,
+            **self.means.parts(),
             counts={self._text(code): n for code, n in self.counts.most_common()},
             violations=self._violations(),
             macs=self._spread("macs"),
@@ -61,7 +79,6 @@ class Tally:
             payload_bytes=self._spread("payload_bytes"),
             memory_bytes=self._spread("memory_bytes"),
             uplink_bytes=uplink_bytes,
-            slices={name: _slice_result(found) for name, found in self.slices.items()},
         )
 
     def _text(self, code: int) -> str:
@@ -89,12 +106,6 @@ class Tally:
             if below >= 0.95 * total:
                 return {"mean": mean, "p95": cost}
         raise AssertionError("unreachable")
-
-
-def standard_errors(found: Means, metrics: Iterable[str]) -> dict[str, float]:
-    """By name; nothing of fewer than two cases."""
-    errors = {name: found.standard_error(name) for name in metrics}
-    return {name: error for name, error in errors.items() if error is not None}
 
 
 def _slice_result(found: Means) -> SliceResult:

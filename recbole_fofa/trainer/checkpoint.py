@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import random
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import scipy.sparse
 import torch
 
 from recbole_fofa.errors import CheckpointError
+from recbole_fofa.whole_file import whole_file
 
 _KIND = "__kind__"
 """Key that marks an array or a sparse matrix that :func:`_plain` has taken apart."""
@@ -29,9 +29,8 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
     """
     path = Path(path)
     state = {**state, "other_parameter": _plain(state["other_parameter"], "other_parameter")}
-    temporary = path.with_name(path.name + ".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as part:
+        torch.save(state, part)
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
