@@ -100,6 +100,9 @@ class SequenceSettings(BaseModel):
     adapt_seq_length: PositiveInt = Field(
         50, description="Number of latest items that adaptation reads."
     )
+    adapt_chunk: PositiveInt | None = Field(
+        256, description="Number of users to adapt to at once in evaluation; unset: all."
+    )
     train_regime: Literal["session", "prefix"] = Field(
         "session", description="One sample per session window, or one per prefix as in RecBole."
     )
@@ -196,9 +199,6 @@ class ForwardOFASettings(SequenceSettings):
     )
     output_bias: bool = Field(
         True, description="Whether a bias of the output stage is generated per user too."
-    )
-    adapt_chunk: PositiveInt | None = Field(
-        None, description="Number of users to generate for at once in evaluation; unset: all."
     )
 
     # How its parts are trained

@@ -8,10 +8,10 @@ import pytest
 import torch
 from small import small_network
 
+from recbole_fofa.model.cross_entropy import cross_entropy
 from recbole_fofa.model.losses import (
     bayesian_personalized_ranking,
     binary_cross_entropy,
-    cross_entropy,
     structure_term,
 )
 from recbole_fofa.model.structure import sample_structure

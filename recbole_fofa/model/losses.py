@@ -11,17 +11,6 @@ from torch.nn import functional as F
 from recbole_fofa.model.structure import keep_probabilities
 
 
-def cross_entropy(hidden: Tensor, targets: Tensor, item_table: Tensor) -> Tensor:
-    """Mean softmax loss over all items.
-
-    Args:
-        hidden: One hidden state for each target, ``[M, D]``.
-        targets: Item ids, ``[M]``.
-        item_table: Embeddings of all items, padding at row 0, ``[N, D]``.
-    """
-    return F.cross_entropy(hidden @ item_table.T, targets)
-
-
 def pairwise_scores(hidden: Tensor, items: Tensor, item_table: Tensor) -> Tensor:
     """Dot product of each hidden state ``[M, D]`` with its own item ``[M]``: ``[M]``."""
     return (hidden * F.embedding(items, item_table)).sum(-1)

@@ -117,15 +117,6 @@ class ForwardOFA(SequenceRecommender):
                 if not bool(value.isfinite().all()):
                     yield f"generated tensor {block.name}.{name}"
 
-    def _user_vectors(self, interaction: Any) -> Tensor:
-        """In chunks of ``adapt_chunk`` users, which bounds the memory of what is generated."""
-        chunk = self.settings.adapt_chunk or len(interaction)
-        parts = [
-            super(ForwardOFA, self)._user_vectors(interaction[start : start + chunk])
-            for start in range(0, len(interaction), chunk)
-        ]
-        return torch.cat(parts)
-
     def _structure_term(self, logits: Tensor, budget: Tensor | None) -> Tensor:
         if budget is not None:
             return budget_term(logits, self.network.block_macs, budget)

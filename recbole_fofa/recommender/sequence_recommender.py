@@ -5,16 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+import torch
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor, nn
 
 from recbole_fofa.data.dataset import ADAPT_PREFIX
 from recbole_fofa.data.session_loader import NEGATIVES, TARGETS
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.model.cross_entropy import cross_entropy
 from recbole_fofa.model.losses import (
     bayesian_personalized_ranking,
     binary_cross_entropy,
-    cross_entropy,
     pairwise_scores,
 )
 from recbole_fofa.settings import SequenceSettings
@@ -82,7 +84,28 @@ class SequenceRecommender(SequentialRecommender):
         return self._user_vectors(interaction) @ self.item_embedding.weight.T
 
     def _user_vectors(self, interaction: Any) -> Tensor:
-        return self._last(self.hidden_states(interaction)[0], interaction)
+        """The states that are scored, ``[B, D]``: of ``adapt_chunk`` users at a time.
+
+        That bounds the memory of what is generated. Users of a chunk have histories of similar
+        length, and most padding is never computed.
+        """
+        lengths = interaction[self.ITEM_SEQ_LEN] + self._behaviour(interaction)[1]
+        order = lengths.argsort(stable=True)
+        vectors = []
+        for chosen in order.split(self.settings.adapt_chunk or len(order)):
+            rows = self._cut_to_longest(interaction[chosen])
+            vectors.append(self._last(self.hidden_states(rows)[0], rows))
+        return torch.cat(vectors)[order.argsort()]
+
+    def _cut_to_longest(self, interaction: Any) -> Interaction:
+        """The same rows without the columns that are padding in all of them."""
+        fields = dict(interaction.interaction)
+        for prefix in ("", ADAPT_PREFIX):
+            name = prefix + self.ITEM_SEQ
+            if name in fields:
+                longest = max(1, int(fields[prefix + self.ITEM_SEQ_LEN].max()))
+                fields[name] = fields[name][:, :longest]
+        return Interaction(fields)
 
     def _last(self, hidden: Tensor, interaction: Any) -> Tensor:
         last: Tensor = self.gather_indexes(hidden, interaction[self.ITEM_SEQ_LEN] - 1)

@@ -1,0 +1,57 @@
+"""Softmax loss over all items without the matrix of all scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCORES_AT_ONCE = {"cpu": 1 << 21, "other": 1 << 27}
+"""Scores that are held at a time: what a core's caches hold, and half a GiB elsewhere."""
+
+
+def cross_entropy(hidden: Tensor, targets: Tensor, item_table: Tensor) -> Tensor:
+    """Mean softmax loss over all items.
+
+    Scores and their gradients come in chunks of targets, both in the forward pass, so that of
+    ``M x N`` scores only :data:`SCORES_AT_ONCE` exist at a time.
+
+    Args:
+        hidden: One hidden state for each target, ``[M, D]``.
+        targets: Item ids, ``[M]``.
+        item_table: Embeddings of all items, padding at row 0, ``[N, D]``.
+    """
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden.to(item_table.dtype), targets, item_table)
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, item_table: Tensor) -> Tensor:
+        wanted = any(ctx.needs_input_grad)
+        gradients = torch.empty_like(hidden), torch.zeros_like(item_table)
+        at_once = SCORES_AT_ONCE["cpu" if hidden.device.type == "cpu" else "other"]
+        size = max(1, at_once // len(item_table))
+        buffer = hidden.new_empty(min(size, len(hidden)), len(item_table))
+        total = hidden.new_zeros(())
+        for start in range(0, len(hidden), size):
+            rows = slice(start, start + size)
+            states, own = hidden[rows], targets[rows].unsqueeze(1)
+            scores = torch.mm(states, item_table.T, out=buffer[: len(states)])
+            highest = scores.amax(1, keepdim=True)
+            of_targets = scores.gather(1, own) - highest
+            shares = scores.sub_(highest).exp_()  # in place: scores are not needed again
+            sums = shares.sum(1, keepdim=True)
+            total += (sums.log() - of_targets).sum()
+            if wanted:
+                shares.div_(sums).scatter_add_(1, own, torch.full_like(sums, -1.0))
+                torch.mm(shares, item_table, out=gradients[0][rows])
+                gradients[1].addmm_(shares.T, states)
+        ctx.save_for_backward(*(gradient / len(hidden) for gradient in gradients))
+        return total / len(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
+        of_hidden, of_table = ctx.saved_tensors
+        return upstream * of_hidden, None, upstream * of_table
