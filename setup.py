@@ -27,6 +27,7 @@ USED_BY_RECBOLE = [
 ]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 PLOTS = ["matplotlib>=3.8"]
+TUNE = ["optuna>=4"]
 
 setup(
     name="recbole_fofa",
@@ -66,10 +67,11 @@ setup(
             "playwright>=1.40",
             *ONNX,
             *PLOTS,
+            *TUNE,
         ],
         "plots": PLOTS,
         "onnx": ONNX,
-        "tune": ["optuna>=4"],
+        "tune": TUNE,
     },
     entry_points={
         "console_scripts": [

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
 from recbole_fofa import __version__
-from recbole_fofa.config.sources import is_option
-from recbole_fofa.errors import ConfigError, FofaError
+from recbole_fofa.config.words import parse_command_line
+from recbole_fofa.errors import FofaError
 from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
 
 EXIT_FAULT = 2
 EXIT_INTERRUPTED = 130
-SUBCOMMANDS = {"export": "export", "device-eval": "device_eval", "compare": "compare"}
+SUBCOMMANDS = {
+    "export": "export",
+    "device-eval": "device_eval",
+    "compare": "compare",
+    "tune": "tune",
+}
 """Words that stand in the place of a run, and their modules."""
 
 _USAGE = """\
@@ -25,6 +28,7 @@ usage: run_recbole_fofa [-m MODEL] [-d DATASET] [--config_files "A.yaml B.yaml"]
        run_recbole_fofa export --checkpoint FILE --output_dir FOLDER ...
        run_recbole_fofa device-eval --checkpoint FILE [--profiles low,mid,high] ...
        run_recbole_fofa compare RESULT RESULT ...
+       run_recbole_fofa tune --space FILE [--trials N] ...
 
 Train and evaluate Forward-OFA, or any model of RecBole, on a dataset of atomic files.
 
@@ -32,6 +36,7 @@ commands (each has a --help of its own):
   export                    files for devices: a bundle, a payload for each user, ONNX graphs
   device-eval               quality, structures, costs and staleness on device classes
   compare                   paired tests between results of device-eval
+  tune                      settings with the best validation score, on optuna
 
 options:
   -m, --model MODEL         name of the model (default: ForwardOFA)
@@ -47,90 +52,6 @@ settings of RecBole, among others:
   epochs, learning_rate, train_batch_size, eval_batch_size, stopping_step, seed, use_gpu, gpu_id,
   data_path, load_col, MAX_ITEM_LIST_LENGTH, eval_args, metrics, topk, valid_metric
 """
-_SHORT = {"-m": "model", "-d": "dataset", "--model": "model", "--dataset": "dataset"}
-
-
-@dataclass
-class CommandLine:
-    """What the words of a command line say.
-
-    Args:
-        model: The model's name, or None.
-        dataset: The dataset's name or path, or None.
-        config_files: YAML files.
-        arguments: All settings as ``--key=value`` words, model and dataset included.
-        shows_help: Whether the help was asked for.
-        shows_version: Whether the versions were asked for.
-    """
-
-    model: str | None = None
-    dataset: str | None = None
-    config_files: list[str] = field(default_factory=list)
-    arguments: list[str] = field(default_factory=list)
-    shows_help: bool = False
-    shows_version: bool = False
-
-
-def parse_command_line(argv: Sequence[str]) -> CommandLine:
-    """Read the words after the program's name.
-
-    Args:
-        argv: The words.
-
-    Returns:
-        What they say. Settings are not parsed yet: ``FofaConfig`` does that.
-
-    Raises:
-        ConfigError: An option lacks its value.
-    """
-    found = CommandLine()
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        name, equals, text = word.partition("=")
-        if word in ("-h", "--help"):
-            found.shows_help = True
-        elif word == "--version":
-            found.shows_version = True
-        elif word == "-q":
-            found.arguments.append("--quiet=true")
-        elif name in _SHORT:
-            _take_name(found, _SHORT[name], text if equals else _value(name, words))
-        elif name == "--config_files":
-            found.config_files += _files(text) if equals else _following_files(words)
-        else:
-            _take_setting(found, word, words)
-    return found
-
-
-def _take_setting(found: CommandLine, word: str, words: list[str]) -> None:
-    found.arguments.append(word)
-    # The value of "--key value" goes along, so that it is never read as an option of its own.
-    if word.startswith("--") and "=" not in word and words and not is_option(words[0]):
-        found.arguments.append(words.pop(0))
-
-
-def _take_name(found: CommandLine, key: str, text: str) -> None:
-    setattr(found, key, text)
-    found.arguments.append(f"--{key}={text}")
-
-
-def _value(name: str, words: list[str]) -> str:
-    if not words or is_option(words[0]):
-        raise ConfigError(f"{name} needs a value")
-    return words.pop(0)
-
-
-def _following_files(words: list[str]) -> list[str]:
-    files = _files(_value("--config_files", words))
-    while words and not is_option(words[0]):
-        files += _files(words.pop(0))
-    return files
-
-
-def _files(text: str) -> list[str]:
-    """File names in a text; blanks part them unless the whole text is a file."""
-    return [text] if os.path.isfile(text) else text.split()
 
 
 def help_text() -> str:

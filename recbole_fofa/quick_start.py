@@ -57,31 +57,12 @@ def run_recbole_fofa(
         ConfigError, DataError: Before any long work, with everything that is wrong.
         TrainingDivergedError: If the loss is no longer finite.
     """
-    quiet_known_warnings()
     config = checked_config(model, dataset, config_file_list, config_dict, arguments)
-    if config["torch_threads"]:
-        torch.set_num_threads(config["torch_threads"])
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    trainer, (train_data, valid_data, test_data) = prepare_training(config)
     logger = getLogger()
-    logger.info(config)
-    config.log_changes()
-    for line in config.data_lines:
-        level = WARNING if line.startswith("warning: ") else INFO
-        logger.log(level, line.removeprefix("warning: "))
-
-    train_data, valid_data, test_data = prepare_data(config)
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    network = build_model(config, train_data)
-    logger.info(network)
     if config["device_eval"]:
         # Before training, what can be known to be wrong with the report at its end.
-        prepare(network, train_data, test_data, _device_options(config))
-
-    trainer = get_trainer(config)(config, network)
-    logger.info(f"trainer: {type(trainer).__name__}, device: {config['device']}")
-    if config["resume_from"]:
-        trainer.resume_checkpoint(config["resume_from"])
+        prepare(trainer.model, train_data, test_data, _device_options(config))
     config.write_resolved(Path(trainer.saved_model_file).with_suffix(".config.yaml"))
     shown = config["show_progress"] and not config["quiet"]
     best_score, best_result = trainer.fit(train_data, valid_data, saved=saved, show_progress=shown)
@@ -98,6 +79,34 @@ def run_recbole_fofa(
     if config["device_eval"]:
         _report_on_devices(config, trainer, train_data, test_data, shown)
     return result
+
+
+def prepare_training(config: FofaConfig) -> tuple[Any, tuple[Any, Any, Any]]:
+    """All that comes before the first step: seeds, log, data, model.
+
+    Returns:
+        The trainer with a new model (or one that resumes), and the three loaders.
+    """
+    if config["torch_threads"]:
+        torch.set_num_threads(config["torch_threads"])
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(config)
+    config.log_changes()
+    for line in config.data_lines:
+        level = WARNING if line.startswith("warning: ") else INFO
+        logger.log(level, line.removeprefix("warning: "))
+
+    loaders = prepare_data(config)
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    network = build_model(config, loaders[0])
+    logger.info(network)
+    trainer = get_trainer(config)(config, network)
+    logger.info(f"trainer: {type(trainer).__name__}, device: {config['device']}")
+    if config["resume_from"]:
+        trainer.resume_checkpoint(config["resume_from"])
+    return trainer, loaders
 
 
 def objective_function(
@@ -125,7 +134,6 @@ def load_data_and_model(model_file: str | Path, model: str | type | None = None)
     Raises:
         CheckpointError: If the file is missing, damaged or not one of ours.
     """
-    quiet_known_warnings()
     state = load_checkpoint(model_file)
     config = checked_config(model, config_dict=state["config"])
     init_seed(config["seed"], config["reproducibility"])
@@ -149,6 +157,7 @@ def checked_config(
     arguments: Sequence[str] | None = None,
 ) -> FofaConfig:
     """Settings and data files, checked together, so that all faults are told at once."""
+    quiet_known_warnings()
     config = FofaConfig(
         model, dataset, config_file_list, config_dict, arguments, raise_faults=False
     )
