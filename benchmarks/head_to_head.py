@@ -12,7 +12,6 @@ not committed: they name users and items of the data.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -20,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from plan import runs
 from record import RESULTS, append_line, best_checkpoint, provenance, read_lines
 
 PER_USER = RESULTS.parent / "per_user"
@@ -38,7 +37,7 @@ NAME = "head_to_head"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan", type=Path, help="YAML: datasets, models, seeds, tuned")
+    parser.add_argument("plan", type=Path, help="YAML: datasets, models, seeds, search")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these of the plan")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="repeat runs that failed")
@@ -49,7 +48,7 @@ def main() -> None:
         return
     plan = yaml.safe_load(arguments.plan.read_text(encoding="utf-8"))
     failures = 0
-    for run in runs(plan):
+    for run in list(runs(plan)):  # what is missing is told before the first run
         if arguments.seeds and run["seed"] not in arguments.seeds:
             continue
         line = find(run)
@@ -58,24 +57,6 @@ def main() -> None:
         failures += "failed" in line
         print(run["dataset"], run["model"], run["seed"], line.get("failed") or line["ndcg@10"])
     sys.exit(1 if failures else 0)
-
-
-def runs(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every run of a plan: data set, model, seed and all settings that are not defaults."""
-    for dataset, path in plan["datasets"].items():
-        for model, own in plan["models"].items():
-            tuned = plan.get("tuned", {}).get(dataset, {}).get(model, {})
-            settings = {"dataset": path, **plan.get("common", {}), **own, **tuned}
-            described = json.dumps({**settings, "dataset": dataset}, sort_keys=True)
-            digest = hashlib.sha256(described.encode()).hexdigest()[:12]
-            for seed in plan["seeds"]:
-                yield {
-                    "dataset": dataset,
-                    "model": model,
-                    "seed": seed,
-                    "settings": settings,
-                    "settings_hash": digest,
-                }
 
 
 def find(run: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -51,6 +52,11 @@ def best_checkpoint(folder: Path) -> Path:
     """The one that a run in an output folder has tested."""
     (best,) = (path for path in (folder / "saved").glob("*.pth") if "-last" not in path.name)
     return best
+
+
+def digest(value: Any) -> str:
+    """Twelve hexadecimal digits that tell one plain value from another."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def append_line(name: str, line: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ def benchmarks(tmp_path: Path) -> Path:
     """A copy, so that its results go nowhere else."""
     folder = tmp_path / "benchmarks"
     folder.mkdir()
-    for name in ("head_to_head.py", "record.py"):
+    for name in ("head_to_head.py", "plan.py", "record.py", "tuning.py"):
         shutil.copy(ROOT / "benchmarks" / name, folder / name)
     return folder
 
@@ -32,21 +32,29 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     path = str(write_cycle(tmp_path / "wide", n_items=150))
     for name in ("output_dir", "quiet"):
         settings.pop(name)
-    broken = {"model": "ForwardOFA", "n_heads": 3}
+    broken = {"model": "ForwardOFA", "n_heads": 3, "search": False}
     plan = {
         "datasets": {"ring": path},
         "seeds": [1, 2],
         "common": known_to("SASRec", settings),
-        "models": {"SASRec": {"model": "SASRec"}, "ours": {"model": "ForwardOFA"}, "no": broken},
-        "tuned": {"ring": {"ours": {"session_length": 5}}},
+        "search": {"trials": 2, "space": {"session_length": [3, 4]}},
+        "models": {
+            "SASRec": {"model": "SASRec", "search": False},
+            "ours": {"model": "ForwardOFA"},
+            "no": broken,
+        },
     }
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump(plan, sort_keys=False))
 
-    def run() -> int:
-        command = [sys.executable, str(benchmarks / "head_to_head.py"), str(file)]
+    def run(script: str = "head_to_head.py") -> int:
+        command = [sys.executable, str(benchmarks / script), str(file)]
         return subprocess.run(command, check=False, capture_output=True).returncode
 
+    assert run() == 1 and not (benchmarks / "results").exists()  # nothing is tuned yet
+    assert run("tuning.py") == run("tuning.py") == 0
+    (tuned,) = map(json.loads, (benchmarks / "results" / "tuning.jsonl").read_text().splitlines())
+    assert tuned["model"] == "ours" and tuned["trials"] == 2
     assert run() == 1  # one model fails
     results = benchmarks / "results" / "head_to_head.jsonl"
     lines = [json.loads(line) for line in results.read_text().splitlines()]
@@ -60,7 +68,7 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
             found = benchmarks / line["per_user"].removeprefix("benchmarks/") / protocol
             assert (found / "per_user.csv.gz").is_file()
     assert "mean_macs" not in lines[0] and lines[2]["mean_macs"] > 0
-    assert lines[2]["settings"]["session_length"] == 5
+    assert lines[2]["settings"]["session_length"] == tuned["chosen"]["session_length"]
     assert all("divisible by n_heads (3)" in line["failed"] for line in lines[4:])
     assert str(tmp_path) not in results.read_text()
     # Once more: nothing is run again.
