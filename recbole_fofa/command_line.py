@@ -20,6 +20,8 @@ SUBCOMMANDS = {
     "device-eval": "device_eval",
     "compare": "compare",
     "tune": "tune",
+    "bundle": "bundle",
+    "recommend": "recommend",
 }
 """Words that stand in the place of a run, and their modules."""
 
@@ -29,6 +31,8 @@ usage: run_recbole_fofa [-m MODEL] [-d DATASET] [--config_files "A.yaml B.yaml"]
        run_recbole_fofa device-eval --checkpoint FILE [--profiles low,mid,high] ...
        run_recbole_fofa compare RESULT RESULT ...
        run_recbole_fofa tune --space FILE [--trials N] ...
+       run_recbole_fofa recommend --bundle FOLDER --history "ITEM ITEM ..." [-k 10] ...
+       run_recbole_fofa bundle --checkpoint FILE --output_dir FOLDER
 
 Train and evaluate Forward-OFA, or any model of RecBole, on a dataset of atomic files.
 
@@ -37,6 +41,8 @@ commands (each has a --help of its own):
   device-eval               quality, structures, costs and staleness on device classes
   compare                   paired tests between results of device-eval
   tune                      settings with the best validation score, on optuna
+  recommend                 lists of items for any history, or for a file of histories
+  bundle                    a self-contained folder from a checkpoint
 
 options:
   -m, --model MODEL         name of the model (default: ForwardOFA)

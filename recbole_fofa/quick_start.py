@@ -28,6 +28,8 @@ from recbole_fofa.evaluator.publish import publish
 from recbole_fofa.evaluator.report import terminal
 from recbole_fofa.evaluator.structures import summarize_structures
 from recbole_fofa.registry import get_dataset_class, get_trainer
+from recbole_fofa.serving.from_training import write_bundle
+from recbole_fofa.serving.recbole_checkpoint import load_recbole_checkpoint
 from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
 from recbole_fofa.whole_file import write_whole
 
@@ -76,6 +78,8 @@ def run_recbole_fofa(
         "test_result": test_result,
     }
     _report(config, trainer, test_data, result)
+    if saved:
+        _write_bundle(config, trainer, train_data, result)
     if config["device_eval"]:
         _report_on_devices(config, trainer, train_data, test_data, shown)
     return result
@@ -121,12 +125,20 @@ def objective_function(
     return {"model": (config_dict or {}).get("model", "ForwardOFA"), **result}
 
 
-def load_data_and_model(model_file: str | Path, model: str | type | None = None) -> tuple[Any, ...]:
+def load_data_and_model(
+    model_file: str | Path,
+    model: str | type | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    trust_pickle: bool = False,
+) -> tuple[Any, ...]:
     """A saved model with its data, rebuilt from the settings in the checkpoint.
 
     Args:
         model_file: A ``.pth`` that this package has written; read without running anything in it.
         model: The class, where the model was given as a class of your own.
+        changes: Settings in the place of the checkpoint's, such as ``data_path``.
+        trust_pickle: Whether a ``.pth`` that RecBole wrote is read too, which can run any code.
 
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
@@ -134,8 +146,8 @@ def load_data_and_model(model_file: str | Path, model: str | type | None = None)
     Raises:
         CheckpointError: If the file is missing, damaged or not one of ours.
     """
-    state = load_checkpoint(model_file)
-    config = checked_config(model, config_dict=state["config"])
+    state = load_recbole_checkpoint(model_file) if trust_pickle else load_checkpoint(model_file)
+    config = checked_config(model, config_dict={**state["config"], **(changes or {})})
     init_seed(config["seed"], config["reproducibility"])
     train_data, valid_data, test_data = prepare_data(config)
     check_items(state, train_data._dataset, model_file)
@@ -238,6 +250,20 @@ def _report(config: FofaConfig, trainer: Any, test_data: Any, result: dict[str, 
     if config["output_dir"]:
         path = Path(config["output_dir"]) / "result.json"
         write_whole(path, (json.dumps(written, indent=2) + "\n").encode())
+
+
+def _write_bundle(
+    config: FofaConfig, trainer: Any, train_data: Any, result: dict[str, Any]
+) -> None:
+    """A folder beside the checkpoint that answers for any history, without the data set."""
+    path = Path(trainer.saved_model_file)
+    folder = path.with_name(f"{path.stem}-bundle")
+    try:
+        fingerprint = write_bundle(folder, trainer.model, config, train_data._dataset, result)
+    except (ConfigError, OSError) as error:  # the run's own result must not be lost
+        getLogger().info(f"no bundle: {error}")
+    else:
+        getLogger().info(f"bundle {fingerprint}: {folder}")
 
 
 def _device_options(config: FofaConfig) -> Options:

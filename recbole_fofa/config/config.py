@@ -44,6 +44,8 @@ class FofaConfig(ReadingConfig):
         arguments: Command-line words. ``sys.argv`` is never read.
         raise_faults: Whether faults stop here. If not, they are kept in ``faults`` and the settings
             at fault have RecBole's defaults, so that data can be checked before all is reported.
+        needs_data: Whether the dataset's files must be there; a model that was saved with its
+            vocabulary does without.
 
     Attributes:
         faults: Messages of what is wrong.
@@ -67,8 +69,10 @@ class FofaConfig(ReadingConfig):
         config_dict: Mapping[str, Any] | None = None,
         arguments: Sequence[str] | None = None,
         raise_faults: bool = True,
+        needs_data: bool = True,
     ) -> None:
         check_versions()
+        self._needs_data = needs_data
         self.faults: list[str] = []
         self.sources: dict[str, str] = {}
         self._arguments = list(arguments or ())
@@ -113,6 +117,8 @@ class FofaConfig(ReadingConfig):
         self._folder: str | None = None
         self._place: dict[str, str] = {"dataset": dataset}
         self.data_files: DatasetFiles | None = None
+        if not self._needs_data:
+            return dataset
         if dataset == DEFAULT_DATASET and data_path is None:
             self.data_files = locate(dataset, Path(recbole.__file__).parent / "dataset_example")
             return dataset

@@ -14,7 +14,7 @@ from recbole.config import Config
 from recbole_fofa.config.sources import DERIVED, plain, writable
 
 # RecBole's defaults of these are no wish of the user's: giving them would change what is derived.
-_DERIVED_UNLESS_GIVEN = frozenset(
+DERIVED_UNLESS_GIVEN = frozenset(
     ("gpu_id", "checkpoint_dir", "train_neg_sample_args", "load_col", "data_path", "MODEL_TYPE")
 )
 # How a run began is no part of what it is.
@@ -52,7 +52,7 @@ class ReportedConfig(Config):
             key: plain(value)
             for key, value in self._settings.items()
             if key not in _NEVER_KEPT
-            and (key in self._external_sources or key not in _DERIVED_UNLESS_GIVEN)
+            and (key in self._external_sources or key not in DERIVED_UNLESS_GIVEN)
         }
         return {**kept, "model": self.model, **self._place}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import pickle
 import random
+import warnings
 from collections.abc import Mapping
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from recbole_fofa.whole_file import whole_file
 _KIND = "__kind__"
 """Key that marks an array or a sparse matrix that :func:`_plain` has taken apart."""
 _CSR = ("data", "indices", "indptr")
+
+
+class UntrustedPickleError(CheckpointError):
+    """A file that could be read only by running what is in it."""
 
 
 def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
@@ -40,14 +46,18 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         CheckpointError: If the file is missing, damaged, or not one of ours.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():  # about pickles that are refused anyway
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}") from None
     except Exception as error:  # damaged files end in errors of all kinds
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-            raise CheckpointError(
+        if isinstance(error, pickle.UnpicklingError):
+            raise UntrustedPickleError(
                 f"{path} holds more than tensors and plain values and was not loaded: files that "
-                "RecBole itself wrote can run code. Train again with recbole_fofa"
+                "RecBole itself wrote can run code. Train again with recbole_fofa; or, if you "
+                "wrote the file yourself, make a bundle of it: run_recbole_fofa bundle "
+                "--trust-pickle"
             ) from None
         raise CheckpointError(f"{path} is damaged or not a checkpoint: {error}") from None
     needed = {"state_dict": dict, "config": dict, "items": str, "other_parameter": object}
@@ -109,7 +119,12 @@ def check_items(state: dict[str, Any], dataset: Any, path: str | Path) -> None:
     Raises:
         CheckpointError: If the item tokens, or their order, differ.
     """
-    if state["items"] != items_digest(dataset):
+    if state["items"] is None:
+        getLogger().warning(
+            f"{path} does not say which items it was trained on: its lists are right only if "
+            f"{dataset.dataset_name} is the same data, with its rows in the same order"
+        )
+    elif state["items"] != items_digest(dataset):
         raise CheckpointError(
             f"{path} was trained on other items than those of the data set {dataset.dataset_name}, "
             "or on rows in another order (ids are given by appearance): use the same files"

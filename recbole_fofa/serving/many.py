@@ -1,0 +1,204 @@
+"""A file of histories to a file of lists, in a stream that can be interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from recbole_fofa.errors import DataError
+from recbole_fofa.serving.histories import History, Vocabulary
+from recbole_fofa.serving.recommend import Recommender
+from recbole_fofa.whole_file import write_whole
+
+HISTORIES_AT_ONCE = 1024
+
+
+@dataclass
+class Totals:
+    """What was done.
+
+    Attributes:
+        histories: Answered by this call.
+        resumed: Answered before, by a call that was interrupted.
+        by_popularity: Of those of this call, without a known item.
+        unknown_items: In the histories of this call.
+        seconds: Wall time of this call, without the check of the file.
+    """
+
+    histories: int = 0
+    resumed: int = 0
+    by_popularity: int = 0
+    unknown_items: int = 0
+    seconds: float = 0.0
+
+    def words(self) -> str:
+        """The line that is printed."""
+        before = f" ({self.resumed} were there already)" if self.resumed else ""
+        return (
+            f"{self.histories} histories in {self.seconds:.1f} s, "
+            f"{self.histories / max(self.seconds, 1e-9):.0f} a second{before}; "
+            f"{self.by_popularity} by popularity, {self.unknown_items} unknown items"
+        )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the lines: the ``number``-th of ``of``, counted from 0, of equal size."""
+
+    number: int = 0
+    of: int = 1
+
+    def lines(self, n_lines: int) -> range:
+        """The lines of this shard."""
+        first, last = (n_lines * place // self.of for place in (self.number, self.number + 1))
+        return range(first, last)
+
+
+def recommend_many(
+    recommender: Recommender,
+    source: str | Path,
+    target: str | Path,
+    k: int = 10,
+    *,
+    shard: Shard = Shard(),
+    show_progress: bool = True,
+    **options: Any,
+) -> Totals:
+    """Answer every history of a file, a line for each, in its order.
+
+    Memory does not grow with the file. Lists go to ``<target>.part``, which becomes ``target`` at
+    the end; called again with the same arguments after an interruption it goes on where it was.
+
+    Args:
+        recommender: See :func:`load`.
+        source: A line for each history. In ``.jsonl`` files a list of tokens or an object with
+            ``history`` and, if wanted, ``user``; in others tokens with blanks between them, after
+            the user and a tab if wanted. An empty line is an empty history.
+        target: JSON lines: ``user`` (if given), ``items``, ``scores``, ``source``, ``n_unknown``,
+            ``structure``.
+        k: Length of each list.
+        shard: The part of the lines to answer; the parts' files one after the other are the whole.
+        show_progress: Whether to show a bar.
+        options: ``profile``, ``candidates`` and ``mask_history`` of :meth:`Recommender.recommend`.
+
+    Raises:
+        DataError: If the file cannot be read or a line is malformed (with its number), or an
+            interrupted call had other arguments. Told before anything is computed.
+    """
+    source, target = Path(source), Path(target)
+    answer = recommender.answerer(k, **options)
+    n_lines, digest = _check(source, recommender.vocabulary)
+    mine = shard.lines(n_lines)
+    job = {"source": digest, "model": recommender.fingerprint, "k": k, "shard": asdict(shard)}
+    job["options"] = {name: repr(value) for name, value in sorted(options.items())}
+    part, n_done = _resume(target, json.loads(json.dumps(job)))
+    totals = Totals(resumed=n_done)
+    started = time.perf_counter()
+    todo = mine[n_done:]
+    with (
+        part.open("a", encoding="utf-8") as sink,
+        tqdm(total=len(mine), initial=n_done, unit=" histories", disable=not show_progress) as bar,
+    ):
+        histories = islice(
+            _read(source, recommender.vocabulary), todo.start, todo.stop if todo else todo.start
+        )
+        while chunk := list(islice(histories, HISTORIES_AT_ONCE)):
+            lists = answer([history for _, history in chunk])
+            for (user, history), found in zip(chunk, lists, strict=True):
+                named = {} if user is None else {"user": user}
+                sink.write(json.dumps(named | asdict(found), ensure_ascii=False) + "\n")
+                totals.histories += 1
+                totals.by_popularity += found.source == "popularity"
+                totals.unknown_items += history.n_unknown
+            sink.flush()
+            bar.update(len(chunk))
+    totals.seconds = time.perf_counter() - started
+    os.replace(part, target)
+    _job_file(target).unlink()
+    return totals
+
+
+def _check(source: Path, vocabulary: Vocabulary) -> tuple[int, str]:
+    """Number of lines, and a digest of the file; reads it once."""
+    digest = hashlib.sha256()
+    n_lines = 0
+    for _ in _read(source, vocabulary, digest):
+        n_lines += 1
+    return n_lines, digest.hexdigest()
+
+
+def _read(
+    source: Path, vocabulary: Vocabulary, digest: Any = None
+) -> Iterator[tuple[Any, History]]:
+    """User (or ``None``) and history of each line."""
+    parse = _parse_json if source.suffix == ".jsonl" else _parse_text
+    try:
+        with source.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if digest is not None:
+                    digest.update(line)
+                where = f"{source}, line {number}"
+                try:
+                    user, tokens = parse(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{where}: {error}") from None
+                yield user, vocabulary.history(tokens, where)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror}") from None
+
+
+def _parse_json(line: str) -> tuple[Any, Any]:
+    content = json.loads(line) if line.strip() else []
+    if isinstance(content, list):
+        return None, content
+    if not isinstance(content, dict) or not isinstance(content.get("history"), list):
+        raise ValueError('needs a list of tokens, or {"user": ..., "history": [...]}')
+    return content.get("user"), content["history"]
+
+
+def _parse_text(line: str) -> tuple[Any, Any]:
+    user, tab, tokens = line.rstrip("\r\n").rpartition("\t")
+    return (user if tab else None), tokens.split()
+
+
+def _job_file(target: Path) -> Path:
+    return target.with_name(target.name + ".job")
+
+
+def _resume(target: Path, job: dict[str, Any]) -> tuple[Path, int]:
+    """The file to append to, and how many whole lines it has; a torn last one is cut away."""
+    part, noted = target.with_name(target.name + ".part"), _job_file(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not part.exists():
+            write_whole(noted, json.dumps(job).encode())
+            part.touch()
+            return part, 0
+        before = json.loads(noted.read_bytes())
+        if before != job:
+            changed = [name for name in job if before.get(name) != job[name]]
+            raise DataError(
+                f"{part} is of an interrupted call that differs in {', '.join(changed)}: repeat "
+                "that call, or remove the file to begin anew"
+            )
+        n_lines = whole = 0
+        with part.open("rb+") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    n_lines += 1
+                    whole += len(line)
+            file.truncate(whole)
+        return part, n_lines
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot write to {target}: {error}") from None

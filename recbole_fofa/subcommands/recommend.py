@@ -1,0 +1,115 @@
+"""``recommend``: lists of items for histories, from a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_fofa.errors import ConfigError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``recommend``; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    if arguments.histories is not None and arguments.output is None:
+        raise ConfigError("--histories needs --output, the file of the lists")
+    from recbole_fofa.serving.many import Shard, recommend_many
+    from recbole_fofa.serving.recommend import load
+
+    if arguments.threads:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+    options: dict[str, Any] = {"profile": arguments.profile}
+    if arguments.candidates is not None:
+        options["candidates"] = _candidates(arguments.candidates)
+    if arguments.mask_history:
+        options["mask_history"] = True
+    recommender = load(arguments.bundle, device=arguments.device)
+    if arguments.histories is None:
+        history = arguments.history.replace(",", " ").split()
+        _show(recommender.recommend([history], arguments.k, **options)[0])
+        return 0
+    shard = arguments.shard or _launched_shard()
+    target = Path(arguments.output)
+    if shard != (0, 1):
+        name = f"{target.stem}-{shard[0] + 1:05d}-of-{shard[1]:05d}{target.suffix}"
+        target = target.with_name(name)
+    totals = recommend_many(
+        recommender,
+        arguments.histories,
+        target,
+        arguments.k,
+        shard=Shard(*shard),
+        show_progress=not arguments.quiet,
+        **options,
+    )
+    sys.stdout.write(f"{target}: {totals.words()}\n")
+    return 0
+
+
+def _show(found: Any) -> None:
+    structure = f", structure {found.structure}" if found.structure else ""
+    sys.stdout.write(f"by {found.source}{structure}, {found.n_unknown} unknown items left out\n")
+    for place, (item, score) in enumerate(zip(found.items, found.scores, strict=True), start=1):
+        sys.stdout.write(f"{place:3d}  {item}  {score:.4f}\n")
+
+
+def _candidates(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--candidates {path}: {error}") from None
+
+
+def _launched_shard() -> tuple[int, int]:
+    """The place among the processes of torch's launcher; they need not talk to each other."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_recbole_fofa recommend",
+        description="The best items for a history, or for each line of a file of histories. Users "
+        "need not be known; the data set is not needed.",
+    )
+    parser.add_argument("--bundle", required=True, help="folder that training wrote")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--history", help="item tokens, oldest first, with blanks or commas")
+    what.add_argument(
+        "--histories",
+        help="file with a history a line: .jsonl (a list, or user and history), or text (tokens "
+        "with blanks, after user and tab if wanted)",
+    )
+    parser.add_argument("--output", help="file of the lists, JSON lines; resumed if interrupted")
+    parser.add_argument("-k", type=_positive, default=10, help="length of a list (10)")
+    parser.add_argument("--profile", help="device class whose limits hold")
+    parser.add_argument("--candidates", help="file with the tokens that may be recommended")
+    parser.add_argument("--mask_history", action="store_true", help="no item of the history")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    parser.add_argument("--threads", type=_positive, help="CPU threads of torch")
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="answer the I-th of N parts of the lines only (under torchrun: one for each process)",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 2/8")
+    return int(number) - 1, int(count)
