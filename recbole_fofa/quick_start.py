@@ -30,7 +30,7 @@ from recbole_fofa.evaluator.structures import summarize_structures
 from recbole_fofa.registry import get_dataset_class, get_trainer
 from recbole_fofa.serving.from_training import write_bundle
 from recbole_fofa.serving.recbole_checkpoint import load_recbole_checkpoint
-from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
+from recbole_fofa.trainer.checkpoint import check_items, find_checkpoint, load_checkpoint
 from recbole_fofa.whole_file import write_whole
 
 
@@ -135,7 +135,8 @@ def load_data_and_model(
     """A saved model with its data, rebuilt from the settings in the checkpoint.
 
     Args:
-        model_file: A ``.pth`` that this package has written; read without running anything in it.
+        model_file: A ``.pth`` that this package has written, read without running anything in it;
+            or the output folder of a run, whose newest best epoch is taken.
         model: The class, where the model was given as a class of your own.
         changes: Settings in the place of the checkpoint's, such as ``data_path``.
         trust_pickle: Whether a ``.pth`` that RecBole wrote is read too, which can run any code.
@@ -146,6 +147,7 @@ def load_data_and_model(
     Raises:
         CheckpointError: If the file is missing, damaged or not one of ours.
     """
+    model_file = find_checkpoint(model_file)
     state = load_recbole_checkpoint(model_file) if trust_pickle else load_checkpoint(model_file)
     config = checked_config(model, config_dict={**state["config"], **(changes or {})})
     init_seed(config["seed"], config["reproducibility"])

@@ -120,6 +120,14 @@ class ModelBundle:
         return cls(model, config, items, counts, metrics, other, weights)
 
 
+def find_bundle(path: Path) -> Path:
+    """The path itself, or the newest bundle in a run's output folder."""
+    if (path / MANIFEST).is_file() or not path.is_dir():
+        return path
+    found = [file for name in ("*-bundle", "saved/*-bundle") for file in path.glob(name)]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=path)
+
+
 def fingerprint(folder: Path) -> str:
     """The fingerprint that a bundle's manifest gives."""
     return str(_manifest(folder)["fingerprint"])

@@ -17,7 +17,7 @@ from recbole_fofa.errors import CheckpointError, ConfigError, FofaError
 from recbole_fofa.evaluator.device_class import device_classes
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving.histories import History, Token, Vocabulary
-from recbole_fofa.serving.model_bundle import ModelBundle, fingerprint
+from recbole_fofa.serving.model_bundle import ModelBundle, find_bundle, fingerprint
 from recbole_fofa.serving.scoring import score
 
 SCORES_AT_ONCE = 1 << 25
@@ -51,7 +51,8 @@ def load(
     """A recommender from a bundle; neither the data set nor a GPU is needed.
 
     Args:
-        bundle: Folder that training or ``run_recbole_fofa bundle`` wrote.
+        bundle: Folder that training or ``run_recbole_fofa bundle`` wrote; or the output folder of
+            a run, whose newest bundle is taken.
         device: ``cpu`` or ``cuda``; a GPU where there is one if not given.
         model: The class, where the model was given as a class of your own.
 
@@ -59,8 +60,9 @@ def load(
         CheckpointError: If the bundle is missing, damaged, or does not fit its own settings.
         ConfigError: If the model is unknown here, or the device is.
     """
-    found = ModelBundle.read(Path(bundle))
-    return Recommender(found, fingerprint(Path(bundle)), device=device, model=model)
+    folder = find_bundle(Path(bundle))
+    found = ModelBundle.read(folder)
+    return Recommender(found, fingerprint(folder), device=device, model=model)
 
 
 class Recommender:

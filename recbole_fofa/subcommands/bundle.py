@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "--key=value words change settings, say --data_path.",
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, help="a .pth")
+    parser.add_argument("--checkpoint", required=True, help="a .pth, or the output folder of a run")
     parser.add_argument("--output_dir", required=True, help="folder of the bundle")
     parser.add_argument(
         "--trust-pickle",

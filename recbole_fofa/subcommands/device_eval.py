@@ -20,6 +20,7 @@ def main(argv: Sequence[str]) -> int:
     from recbole_fofa.evaluator.publish import publish
     from recbole_fofa.evaluator.report import terminal
     from recbole_fofa.quick_start import load_data_and_model
+    from recbole_fofa.trainer.checkpoint import find_checkpoint
 
     options = Options(
         profiles,
@@ -35,9 +36,9 @@ def main(argv: Sequence[str]) -> int:
         import torch
 
         torch.set_num_threads(arguments.threads)
-    _, model, _, train_data, valid_data, test_data = load_data_and_model(arguments.checkpoint)
+    path = find_checkpoint(arguments.checkpoint)
+    _, model, _, train_data, valid_data, test_data = load_data_and_model(path)
     eval_data = test_data if arguments.split == "test" else valid_data
-    path = Path(arguments.checkpoint)
     folder = Path(arguments.output_dir or path.with_name(f"{path.stem}-devices"))
     try:
         report = evaluate_on_devices(
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Quality, structures, costs and staleness on device classes, in one report. "
         "A model without structures gets its quality, to be compared with others'.",
     )
-    parser.add_argument("--checkpoint", required=True, help="a .pth that training wrote")
+    parser.add_argument("--checkpoint", required=True, help="a .pth, or the output folder of a run")
     parser.add_argument(
         "--profiles",
         type=_words,

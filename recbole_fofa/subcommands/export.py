@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="run_recbole_fofa export",
         description="Write a bundle for a device class and a payload for each user.",
     )
-    parser.add_argument("--checkpoint", required=True, help="a .pth that training wrote")
+    parser.add_argument("--checkpoint", required=True, help="a .pth, or the output folder of a run")
     parser.add_argument(
         "--profile",
         default="mid",

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         description="The best items for a history, or for each line of a file of histories. Users "
         "need not be known; the data set is not needed.",
     )
-    parser.add_argument("--bundle", required=True, help="folder that training wrote")
+    parser.add_argument("--bundle", required=True, help="a bundle, or the output folder of a run")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--history", help="item tokens, oldest first, with blanks or commas")
     what.add_argument(

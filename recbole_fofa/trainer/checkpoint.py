@@ -39,6 +39,22 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
         torch.save(state, part)
 
 
+def find_checkpoint(path: str | Path) -> Path:
+    """The path itself, or the newest best epoch in an output folder.
+
+    Raises:
+        CheckpointError: If a folder holds none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = [file for pattern in ("*.pth", "saved/*.pth") for file in path.glob(pattern)]
+    best = [file for file in found if not file.stem.endswith("-last")]
+    if not best:
+        raise CheckpointError(f"no checkpoint (.pth) in {path} or {path / 'saved'}")
+    return max(best, key=lambda file: file.stat().st_mtime)
+
+
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint without running anything that it may contain.
 

@@ -1,0 +1,128 @@
+"""Every block of code in README and docs does what it says: it is run."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<note>[^>]+) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+SHORT = "--epochs=1 --torch_threads=1"
+"""What a training command gets where it does not say how long."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code, and the comment in front of it."""
+
+    page: str
+    kind: str
+    text: str
+    note: str
+
+    @property
+    def by_ci(self) -> bool:
+        """Whether ``.ci/run`` runs it as it stands."""
+        return self.note.startswith("ci: ")
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it repeats a measurement, for minutes or hours."""
+        return "benchmarks/" in self.text
+
+
+def blocks(page: Path) -> list[Block]:
+    return [
+        Block(page.name, match["kind"], match["text"], match["note"] or "")
+        for match in BLOCK.finditer(page.read_text(encoding="utf-8"))
+    ]
+
+
+def test_every_block_has_a_kind_that_is_run() -> None:
+    found = [block for page in PAGES for block in blocks(page)]
+    assert len(found) > 20
+    assert {block.kind for block in found} <= {"bash", "python", "yaml"}
+    fences = sum(page.read_text().count("\n```") for page in PAGES)
+    without_kind = sum(
+        len(re.findall(r"^```\n(?:.|\n)*?^```$", p.read_text(), re.M)) for p in PAGES
+    )
+    assert fences == 2 * (len(found) + without_kind)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_measurements_exist(page: Path) -> None:
+    """Not repeated here, but their script is there and knows their options."""
+    for block in blocks(page):
+        for line in block.text.splitlines() if block.is_long else ():
+            script = re.search(r"benchmarks/\w+\.py", line)
+            if script is None:
+                continue
+            assert (ROOT / script[0]).is_file(), f"{page.name}: {line}"
+            source = (ROOT / script[0]).read_text(encoding="utf-8")
+            for option in re.findall(r" (--[\w-]+)", line.split("#")[0]):
+                assert f'"{option}"' in source or "parse_known_args" in source, (
+                    f"{page.name}: {line}"
+                )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_run(page: Path, tmp_path: Path) -> None:
+    """In the page's order, in one folder, after the README's first run."""
+    mine = [b for b in blocks(page) if not b.by_ci and not b.is_long and b.kind != "yaml"]
+    if not mine:
+        return
+    environment = prepared(tmp_path)
+    if page.name != "tutorial.md":
+        run("bash", f"run_recbole_fofa --output_dir=run {SHORT}", tmp_path, environment)
+    python = "".join(
+        f"run_bash({block.text!r})\n" if block.kind == "bash" else block.text for block in mine
+    )
+    program = f"import subprocess\ndef run_bash(text):\n{BASH}\n{python}"
+    run("python", program, tmp_path, environment)
+
+
+BASH = """
+    subprocess.run(["bash", "-euo", "pipefail", "-c", text], check=True)
+"""
+
+
+def prepared(folder: Path) -> dict[str, str]:
+    """The command on the path; its training runs are short where the page does not say more."""
+    commands = folder / "bin"
+    commands.mkdir()
+    main = f"{sys.executable} {ROOT / 'run_recbole_fofa.py'}"
+    first = "export|device-eval|compare|tune|recommend|bundle|--help|--version"
+    script = f"""#!/bin/bash
+case "$1" in
+    {first}) exec {main} "$@" ;;
+esac
+[[ "$*" == *--epochs* ]] && exec {main} "$@"
+exec {main} "$@" {SHORT}
+"""
+    command = commands / "run_recbole_fofa"
+    command.write_text(script)
+    command.chmod(command.stat().st_mode | stat.S_IEXEC)
+    # "python run_recbole_fofa.py", as it is written from a checkout
+    (folder / "run_recbole_fofa.py").write_text(
+        "import os, sys\nos.execvp('run_recbole_fofa', ['run_recbole_fofa', *sys.argv[1:]])\n"
+    )
+    path = f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+
+
+def run(kind: str, text: str, folder: Path, environment: dict[str, str]) -> None:
+    words = ["bash", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
