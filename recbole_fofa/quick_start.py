@@ -29,6 +29,8 @@ from recbole_fofa.evaluator.report import terminal
 from recbole_fofa.evaluator.structures import summarize_structures
 from recbole_fofa.registry import get_dataset_class, get_trainer
 from recbole_fofa.trainer.checkpoint import check_items, load_checkpoint
+from recbole_fofa.trainer.disk import claim_folder
+from recbole_fofa.trainer.resume import find_checkpoint
 from recbole_fofa.whole_file import write_whole
 
 
@@ -90,7 +92,9 @@ def prepare_training(config: FofaConfig) -> tuple[Any, tuple[Any, Any, Any]]:
     if config["torch_threads"]:
         torch.set_num_threads(config["torch_threads"])
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    _claim_folders(config)
+    with _explained(ConfigError, "output_dir: the log cannot be written"):
+        init_logger(config)
     logger = getLogger()
     logger.info(config)
     config.log_changes()
@@ -170,6 +174,16 @@ def checked_config(
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _claim_folders(config: FofaConfig) -> None:
+    """Where a run writes, tried before there is anything to lose."""
+    claim_folder(Path(config["output_dir"] or "."), "output_dir")
+    if config["resume_from"]:
+        checkpoint = find_checkpoint(config["resume_from"], config["model"])
+        claim_folder(checkpoint.parent, "resume_from")
+    else:
+        claim_folder(Path(config["checkpoint_dir"]), "checkpoint_dir")
 
 
 def prepare_data(config: FofaConfig) -> tuple[Any, Any, Any]:
