@@ -33,5 +33,9 @@ class DeviceError(FofaError, ValueError):
     """What a device cannot use: a damaged or foreign file or message, or one over its limits."""
 
 
+class OutputError(FofaError, OSError):
+    """A file that cannot be written: the disk is full, or the folder is gone or read-only."""
+
+
 class TrainingDivergedError(FofaError, ArithmeticError):
     """A loss, gradient or parameter that is no longer finite."""

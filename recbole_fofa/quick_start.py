@@ -30,7 +30,9 @@ from recbole_fofa.evaluator.structures import summarize_structures
 from recbole_fofa.registry import get_dataset_class, get_trainer
 from recbole_fofa.serving.from_training import write_bundle
 from recbole_fofa.serving.recbole_checkpoint import load_recbole_checkpoint
-from recbole_fofa.trainer.checkpoint import check_items, find_checkpoint, load_checkpoint
+from recbole_fofa.trainer.checkpoint import best_checkpoint, check_items, load_checkpoint
+from recbole_fofa.trainer.disk import claim_folder
+from recbole_fofa.trainer.resume import find_checkpoint
 from recbole_fofa.whole_file import write_whole
 
 
@@ -94,7 +96,9 @@ def prepare_training(config: FofaConfig) -> tuple[Any, tuple[Any, Any, Any]]:
     if config["torch_threads"]:
         torch.set_num_threads(config["torch_threads"])
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    _claim_folders(config)
+    with _explained(ConfigError, "output_dir: the log cannot be written"):
+        init_logger(config)
     logger = getLogger()
     logger.info(config)
     config.log_changes()
@@ -147,7 +151,7 @@ def load_data_and_model(
     Raises:
         CheckpointError: If the file is missing, damaged or not one of ours.
     """
-    model_file = find_checkpoint(model_file)
+    model_file = best_checkpoint(model_file)
     state = load_recbole_checkpoint(model_file) if trust_pickle else load_checkpoint(model_file)
     config = checked_config(model, config_dict={**state["config"], **(changes or {})})
     init_seed(config["seed"], config["reproducibility"])
@@ -184,6 +188,16 @@ def checked_config(
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _claim_folders(config: FofaConfig) -> None:
+    """Where a run writes, tried before there is anything to lose."""
+    claim_folder(Path(config["output_dir"] or "."), "output_dir")
+    if config["resume_from"]:
+        checkpoint = find_checkpoint(config["resume_from"], config["model"])
+        claim_folder(checkpoint.parent, "resume_from")
+    else:
+        claim_folder(Path(config["checkpoint_dir"]), "checkpoint_dir")
 
 
 def prepare_data(config: FofaConfig) -> tuple[Any, Any, Any]:

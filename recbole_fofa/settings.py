@@ -33,7 +33,9 @@ class RunSettings(BaseModel):
     torch_threads: PositiveInt | None = Field(
         None, description="Number of CPU threads of torch; unset: torch's own choice."
     )
-    resume_from: str | None = Field(None, description="Checkpoint file to continue training from.")
+    resume_from: str | None = Field(
+        None, description="Checkpoint to continue training from, or the folder of a stopped run."
+    )
     mask_history: bool = Field(
         False, description="Whether to rank no item that is in the user's history."
     )

@@ -222,11 +222,11 @@ def test_a_stopped_export_ends_with_the_same_files(
         folder = tmp_path / f"stopped-{n_writes}"
         left = itertools.count(n_writes, -1)
 
-        def failing(path: Path, data: bytes, left: Any = left) -> None:
+        def failing(path: Path, data: bytes, left: Any = left, **options: Any) -> None:
             if next(left) == 0:
                 path.with_name(path.name + ".part").write_bytes(data[: len(data) // 2])
                 raise KeyboardInterrupt
-            real(path, data)
+            real(path, data, **options)
 
         monkeypatch.setattr(module, "write_whole", failing)
         assert export(checkpoint, folder) == 130

@@ -22,7 +22,7 @@ from recbole_fofa.device.uplink import uplink_size
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
-from recbole_fofa.whole_file import write_whole
+from recbole_fofa.whole_file import flush_all, names_the_file, write_whole
 
 CHUNK = 256
 """Users adapted at once. Never cut otherwise: the last digits depend on who is in a batch."""
@@ -45,7 +45,8 @@ def export(
     a line for each user: file, structure, payload bytes, MACs of a request, uplink bytes. With
     ``onnx``, ``network-<k>.onnx`` are the graphs of each number of kept blocks; with
     ``standalone``, ``users/*.onnx`` are the users' own, weights included. Files are written under
-    a temporary name and renamed.
+    a temporary name and renamed. Users' files, thousands of them, are put on the disk all at once
+    at the end; what a power cut takes before that is found by its size and written again.
 
     Args:
         model: The trained model.
@@ -60,6 +61,7 @@ def export(
 
     Raises:
         ConfigError: If the folder holds another export, or nothing fits the profile.
+        OutputError: If a file cannot be written; the export can be continued.
     """
     model.eval()
     folder = Path(output_dir)
@@ -72,16 +74,17 @@ def export(
     n_done = _keep_finished_lines(manifest)
     n_users, hidden = len(people.users), not show_progress
     bar = tqdm(total=n_users, initial=n_done, desc="export", unit="user", disable=hidden)
-    with bar, manifest.open("a", encoding="utf-8") as lines:
+    with bar, names_the_file(manifest), manifest.open("a", encoding="utf-8") as lines:
         for begin in range(n_done // CHUNK * CHUNK, n_users, CHUNK):
             for place, line, data in _payloads(model, bundle, people, begin):
                 if place >= n_done:
-                    write_whole(folder / line["file"], data)
+                    write_whole(folder / line["file"], data, durable=False)
                     if form == "standalone":
                         line |= _write_own_graph(folder / line["file"], bundle, data)
                     lines.write(json.dumps(line) + "\n")
                     lines.flush()
                     bar.update()
+    flush_all()
     return manifest
 
 
@@ -185,7 +188,7 @@ def _write_own_graph(payload_file: Path, bundle: BaseBundle, data: bytes) -> dic
 
     graph = make_standalone_graph(bundle, DevicePayload.from_bytes(data, bundle.info))
     path = payload_file.with_suffix(".onnx")
-    write_whole(path, graph)
+    write_whole(path, graph, durable=False)
     return {"onnx": f"{path.parent.name}/{path.name}", "onnx_bytes": len(graph)}
 
 

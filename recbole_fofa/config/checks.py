@@ -21,7 +21,9 @@ from recbole_fofa.config.known_settings import (
 from recbole_fofa.config.report import not_writable
 from recbole_fofa.config.sources import is_finite_number, is_whole_number
 from recbole_fofa.config.training_checks import training_faults
+from recbole_fofa.errors import ConfigError
 from recbole_fofa.settings import RunSettings
+from recbole_fofa.trainer.resume import find_checkpoint
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
 
@@ -233,9 +235,11 @@ def _pickle_faults(settings: Settings) -> Iterator[Fault]:
 
 def _path_faults(settings: Settings) -> Iterator[Fault]:
     resume = settings.get("resume_from")
-    if isinstance(resume, str) and not os.path.isfile(os.path.expanduser(resume)):
-        path = os.path.abspath(os.path.expanduser(resume))
-        yield Fault(f"resume_from: there is no checkpoint file {path}", ("resume_from",))
+    if isinstance(resume, str):
+        try:
+            find_checkpoint(os.path.expanduser(resume), settings.model)
+        except ConfigError as error:
+            yield Fault(str(error), ("resume_from",))
     for key in ("output_dir", "checkpoint_dir"):
         folder = settings.get(key)
         replaced = (

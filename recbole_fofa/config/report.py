@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 from recbole.config import Config
 
 from recbole_fofa.config.sources import DERIVED, plain, writable
+from recbole_fofa.whole_file import write_whole
 
 # RecBole's defaults of these are no wish of the user's: giving them would change what is derived.
 DERIVED_UNLESS_GIVEN = frozenset(
@@ -70,19 +70,12 @@ class ReportedConfig(Config):
             path: The file. Its folder is made if need be.
 
         Raises:
-            OSError: The file cannot be written.
+            OutputError: The file cannot be written.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(self.resolved(), sort_keys=True, allow_unicode=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(path, text.encode())
 
     def changes(self) -> list[str]:
         """Say, one line each, which settings the user changed and where."""

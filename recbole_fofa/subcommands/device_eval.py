@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     from recbole_fofa.evaluator.publish import publish
     from recbole_fofa.evaluator.report import terminal
     from recbole_fofa.quick_start import load_data_and_model
-    from recbole_fofa.trainer.checkpoint import find_checkpoint
+    from recbole_fofa.trainer.checkpoint import best_checkpoint
 
     options = Options(
         profiles,
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         import torch
 
         torch.set_num_threads(arguments.threads)
-    path = find_checkpoint(arguments.checkpoint)
+    path = best_checkpoint(arguments.checkpoint)
     _, model, _, train_data, valid_data, test_data = load_data_and_model(path)
     eval_data = test_data if arguments.split == "test" else valid_data
     folder = Path(arguments.output_dir or path.with_name(f"{path.stem}-devices"))

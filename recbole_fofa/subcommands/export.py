@@ -18,6 +18,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     profile = load_profile(arguments.profile)  # before anything slow
     users = _users(arguments)
+    _need_folder(arguments.output_dir)
     if arguments.format != "payload":
         _need_onnx(arguments.format)
     from recbole_fofa.cloud.assemble import check_exportable
@@ -95,6 +96,14 @@ def _users(arguments: argparse.Namespace) -> list[str] | None:
     if not users:
         raise ConfigError(f"--users_file {arguments.users_file} has no line")
     return users
+
+
+def _need_folder(folder: str) -> None:
+    from recbole_fofa.config.report import not_writable
+
+    reason = not_writable(Path(folder).absolute())
+    if reason:
+        raise ConfigError(f"cannot write to {folder} (--output_dir): {reason}")
 
 
 def _need_onnx(form: str) -> None:

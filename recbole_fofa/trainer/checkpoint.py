@@ -32,14 +32,19 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
 
     Raises:
         CheckpointError: If a value can be written only as code that would run when it is read.
+        OutputError: If the file cannot be written; the older one is whole.
     """
     path = Path(path)
     state = {**state, "other_parameter": _plain(state["other_parameter"], "other_parameter")}
-    with whole_file(path) as part:
-        torch.save(state, part)
+    with whole_file(path) as part, part.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # torch hides what the file said, such as that the disk is full, behind its own error.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def best_checkpoint(path: str | Path) -> Path:
     """The path itself, or the newest best epoch in an output folder.
 
     Raises:

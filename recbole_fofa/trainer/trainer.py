@@ -23,13 +23,19 @@ from recbole_fofa.trainer.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
+from recbole_fofa.trainer.disk import check_space, explains_the_disk
 from recbole_fofa.trainer.divergence import first_culprit
 from recbole_fofa.trainer.hooks import Hook, Step, load_hooks
 from recbole_fofa.trainer.progress import EpochProgress
 from recbole_fofa.trainer.record import EpochRecord
-
-LAST_SUFFIX = "-last.pth"
-"""Ending of the checkpoint that training continues from; the other one holds the best epoch."""
+from recbole_fofa.trainer.resume import (
+    LAST_SUFFIX,
+    beside,
+    changed_settings,
+    find_checkpoint,
+    load_newest,
+    set_rates,
+)
 
 
 class FofaTrainer(Trainer):
@@ -66,11 +72,7 @@ class FofaTrainer(Trainer):
     @property
     def last_model_file(self) -> Path:
         """Where the last epoch is kept."""
-        return self._beside_best(LAST_SUFFIX)
-
-    def _beside_best(self, ending: str) -> Path:
-        path = Path(self.saved_model_file)
-        return path.with_name(path.stem.removesuffix("-last") + ending)
+        return beside(Path(self.saved_model_file), LAST_SUFFIX)
 
     def fit(  # type: ignore[override]
         self,
@@ -86,12 +88,14 @@ class FofaTrainer(Trainer):
         self._items = items_digest(train_data._dataset)
         if self._resumed is not None:
             check_items(self._resumed, train_data._dataset, "the checkpoint to resume from")
-            if self.start_epoch >= self.epochs:
-                self.logger.info(f"All {self.epochs} epochs are done; nothing is trained")
-                return self.best_valid_score, self.best_valid_result
             self._restore(self._resumed)
+            if self.start_epoch >= self.epochs or self.cur_step > self.stopping_step:
+                self.logger.info(f"All {self.start_epoch} epochs are done; nothing is trained")
+                return self.best_valid_score, self.best_valid_result
         if saved:
-            self._record = EpochRecord(self._beside_best(".epochs.jsonl"))
+            best = Path(self.saved_model_file)
+            check_space([best, self.last_model_file], self.model, self.learner)
+            self._record = EpochRecord(beside(best, ".epochs.jsonl"))
         for hook in self.hooks:
             hook.on_train_start(self)
 
@@ -103,43 +107,43 @@ class FofaTrainer(Trainer):
 
         after_steps = self.optimizer.register_step_post_hook(self._after_step)
         try:
-            return super().fit(
-                train_data, valid_data, verbose, saved, show_progress, callback_fn=after_validation
-            )
+            with explains_the_disk(self.last_model_file):
+                return super().fit(
+                    train_data, valid_data, verbose, saved, show_progress, after_validation
+                )
         finally:
             after_steps.remove()
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Continue from a checkpoint: weights, optimizer, best score and all generators.
 
+        Args:
+            resume_file: The checkpoint, or the folder of the run.
+
         Raises:
-            CheckpointError: If the file cannot be read, is of another model or other sizes, or
-                the best epoch's file is not beside it.
+            ConfigError: If there is none.
+            CheckpointError: If the file cannot be read, is of another model, other sizes or
+                another way to choose the best epoch, or the best epoch's file is not beside it.
         """
-        state = load_checkpoint(resume_file, self.device)
-        if state["config"]["model"] != self.config["model"]:
-            raise CheckpointError(
-                f"{resume_file} is of model {state['config']['model']}, not {self.config['model']}"
-            )
+        path = find_checkpoint(resume_file, self.config["model"])
+        state = load_newest(path, self.device)
+        changed = changed_settings(state["config"], self.config.settings(), path)
         try:
             self.model.load_state_dict(state["state_dict"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{resume_file} does not fit the settings: {error}") from None
+            raise CheckpointError(f"{path} does not fit the settings: {error}") from None
+        set_rates(self.optimizer, {key: self.config[key] for key in changed})
         self.model.load_other_parameter(state["other_parameter"])
         self.start_epoch = state["epoch"] + 1
         self.cur_step = state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
-        best = Path(resume_file).with_name(Path(resume_file).stem.removesuffix("-last") + ".pth")
-        if not best.is_file():
-            raise CheckpointError(
-                f"{resume_file} needs the file of the best epoch beside it, {best.name}: it is "
-                "what is tested if no later epoch is better"
-            )
-        self.saved_model_file = str(best)
+        self.saved_model_file = str(beside(path, ".pth"))
         self._resumed = state
-        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
+        self.logger.info(f"Checkpoint {path} loaded. Resume training from epoch {self.start_epoch}")
+        for key, values in changed.items():
+            self.logger.warning(f"from epoch {self.start_epoch} on another {key}: {values}")
 
     def evaluate(  # type: ignore[override]
         self,

@@ -19,7 +19,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from recbole_fofa.config import FofaConfig
-from recbole_fofa.errors import ConfigError, FofaError
+from recbole_fofa.errors import ConfigError, FofaError, OutputError
 from recbole_fofa.quick_start import checked_config, prepare_training
 from recbole_fofa.tuning.space import Choice, Range, Space
 from recbole_fofa.tuning.trials import Trial, TrialBook
@@ -167,6 +167,8 @@ def _run(
         trainer.fit(train, valid, saved=False, callback_fn=after_validation)
     except optuna.TrialPruned:
         state = "pruned"
+    except OutputError:  # a full disk says nothing about the settings
+        raise
     except (FofaError, torch.OutOfMemoryError) as error:
         state, reason = "failed", " ".join(str(error).split())
     seconds = round(time.perf_counter() - started, 1)
