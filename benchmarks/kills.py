@@ -1,10 +1,10 @@
-"""Kills training, export and tune at random moments until they get through.
+"""Kills training, export, tune and recommend at random moments until they get through.
 
 A parent that has imported everything forks a child for each attempt; after a random delay, drawn
 over the duration of the whole work, the child is killed with SIGKILL, and the next one goes on
 from what is there. Work that got through must have left what work that nobody killed leaves:
-training the same numbers and the same weights, bit for bit; export the same files, byte for byte;
-tune as many trials, none lost and none double.
+training the same numbers and the same weights, bit for bit; export and recommend the same files,
+byte for byte; tune as many trials, none lost and none double.
 
     python benchmarks/kills.py --kills 100 --threads 1
 """
@@ -46,7 +46,12 @@ from recbole_fofa.tuning.space import Range
 
 NAME = "kills"
 # What a run would import late, in each child again.
-LATE = ("torch._dynamo", "torch.utils.tensorboard", "recbole_fofa.cloud.export")
+LATE = (
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+    "recbole_fofa.cloud.export",
+    "recbole_fofa.serving.many",
+)
 TRIALS = 4
 
 
@@ -282,10 +287,35 @@ def left_by_search(folder: Path) -> list[str]:
     return [*half_written(folder), f"{n_trials} of {TRIALS} trials"]
 
 
+# Lists for 6,000 histories in six chunks.
+
+
+def prepare_recommend(given: Path) -> None:
+    write_cycle(given / "data")
+    run_recbole_fofa(config_dict=cycle_settings(given, epochs=1, output_dir=str(given / "out")))
+    draw = random.Random(1)
+    lines = (" ".join(f"i{draw.randrange(15)}" for _ in range(9)) for _ in range(6000))
+    (given / "histories.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def recommend(given: Path, folder: Path) -> None:
+    source, target = str(given / "histories.txt"), str(folder / "lists.jsonl")
+    words = ["--bundle", str(given / "out"), "--histories", source, "--output", target, "-q"]
+    command(["recommend", *words, "--threads", "1"])
+
+
+def left_by_recommend(folder: Path) -> list[str]:
+    part = folder / "lists.jsonl.part"
+    if not part.exists():
+        return ["nothing"]
+    return ["some lists" if part.stat().st_size else "no list"]
+
+
 JOBS = {
     "training": Job(prepare_training, train, trained, left_by_training),
     "export": Job(prepare_export, export, files, left_by_export),
     "tune": Job(prepare_training, search, searched, left_by_search),
+    "recommend": Job(prepare_recommend, recommend, files, left_by_recommend),
 }
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def test_killed_at_every_write(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("job", ["training", "export", "tune"])
+@pytest.mark.parametrize("job", ["training", "export", "tune", "recommend"])
 def test_killed_at_random_moments(job: str) -> None:
     command = [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills=20", "--no_line"]
     done = subprocess.run(

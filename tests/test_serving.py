@@ -394,13 +394,13 @@ def test_an_interrupted_call_goes_on(
         patch.setattr(recommender, "answerer", killed_after(n_chunks, recommender.answerer))
         with pytest.raises(Killed):
             run()
-    kept = part.read_bytes()
-    part.write_bytes(kept[: max(0, len(kept) - torn)])
-    with pytest.raises(DataError, match="differs in k"):
-        run(k=4)
-    for line, other in zip(run(), expected, strict=True):
-        assert line["scores"] == pytest.approx(other["scores"], abs=1e-5)
-        assert {**line, "scores": 0, "items": 0} == {**other, "scores": 0, "items": 0}
+        patch.undo()
+        patch.setattr(many, "HISTORIES_AT_ONCE", 8)
+        kept = part.read_bytes()
+        part.write_bytes(kept[: max(0, len(kept) - torn)])
+        with pytest.raises(DataError, match="differs in k"):
+            run(k=4)
+        assert run() == expected  # to the last digit
     assert sorted(tmp_path.iterdir()) == [source, target]
 
 

@@ -22,7 +22,8 @@ def cross_entropy(hidden: Tensor, targets: Tensor, item_table: Tensor) -> Tensor
         targets: Item ids, ``[M]``.
         item_table: Embeddings of all items, padding at row 0, ``[N, D]``.
     """
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden.to(item_table.dtype), targets, item_table)
+    states = hidden.to(item_table.dtype)
+    loss: Tensor = _ChunkedCrossEntropy.apply(states, targets, item_table)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -52,6 +53,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total / len(hidden)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, Tensor]:
         of_hidden, of_table = ctx.saved_tensors
         return upstream * of_hidden, None, upstream * of_table

@@ -175,7 +175,11 @@ def _job_file(target: Path) -> Path:
 
 
 def _resume(target: Path, job: dict[str, Any]) -> tuple[Path, int]:
-    """The file to append to, and how many whole lines it has; a torn last one is cut away."""
+    """The file to append to, and how many lines of it stay: those of whole chunks.
+
+    A chunk that was begun is computed again, so that every chunk has the histories, and every
+    score the last digit, that it has without an interruption.
+    """
     part, noted = target.with_name(target.name + ".part"), _job_file(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -190,14 +194,15 @@ def _resume(target: Path, job: dict[str, Any]) -> tuple[Path, int]:
                 f"{part} is of an interrupted call that differs in {', '.join(changed)}: repeat "
                 "that call, or remove the file to begin anew"
             )
-        n_lines = whole = 0
+        ends = [0]
         with part.open("rb+") as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    n_lines += 1
-                    whole += len(line)
-            file.truncate(whole)
-        return part, n_lines
+                ends.append(ends[-1] + len(line))
+                if not line.endswith(b"\n"):
+                    ends.pop()
+            n_kept = (len(ends) - 1) // HISTORIES_AT_ONCE * HISTORIES_AT_ONCE
+            file.truncate(ends[n_kept])
+        return part, n_kept
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
