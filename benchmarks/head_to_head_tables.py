@@ -16,9 +16,7 @@ _HEAD = (
 
 def head_to_head() -> str:
     """Each data set's table, the differences with their p, and where the lines came from."""
-    lines = [line for line in read_lines("head_to_head") if "failed" not in line]
-    found = grouped(lines, lambda line: (line["dataset"], line["model"], line["settings_hash"]))
-    latest = {(dataset, model): own for (dataset, model, _), own in found.items()}
+    latest = latest_models()
     parts = []
     for dataset in dict.fromkeys(dataset for dataset, _ in latest):
         models = {model: own for (name, model), own in latest.items() if name == dataset}
@@ -26,6 +24,35 @@ def head_to_head() -> str:
         parts += [table(_HEAD.format(dataset), rows), significance(dataset)]
     parts += [failures(), origin([line for own in latest.values() for line in own])]
     return "\n\n".join(part for part in parts if part)
+
+
+def latest_models() -> dict[tuple[str, str], list[Line]]:
+    """Lines of each data set and model, of the settings that were run last."""
+    lines = [line for line in read_lines("head_to_head") if "failed" not in line]
+    found = grouped(lines, lambda line: (line["dataset"], line["model"], line["settings_hash"]))
+    return {(dataset, model): own for (dataset, model, _), own in found.items()}
+
+
+def searches() -> str:
+    """What each model's search chose, and from what; the latest of each."""
+    latest = {(line["dataset"], line["model"]): line for line in read_lines("tuning")}
+    rows = [
+        [
+            dataset,
+            model,
+            f"{line['trials']} ({line['stopped_early']})",
+            f"{line['first_score']:.4f}",
+            f"{line['score']:.4f}",
+            ", ".join(f"`{name}` {_short(value)}" for name, value in line["chosen"].items()),
+        ]
+        for (dataset, model), line in latest.items()
+    ]
+    head = "data | model | trials (stopped early) | as given | best | chosen"
+    return f"{table(head, rows)}\n\n{origin(list(latest.values()))}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _row(own: list[Line]) -> list[str]:

@@ -1,7 +1,7 @@
 """Lists for many histories: how many a second, and how time and memory grow with their number.
 
-Histories are prefixes of those of ml-100k; the model has one epoch, which
-changes nothing about the work. Each number of histories is a process of its own, so that the peak of
+Histories are prefixes of those of ml-100k; the model has one epoch, which changes nothing about
+the work. Each number of histories is a process of its own, so that the peak of
 memory is its own; the smallest runs first and last, because machines are shared.
 
     python benchmarks/serving.py --histories 1000 10000 100000 --threads 1

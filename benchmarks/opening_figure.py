@@ -1,0 +1,59 @@
+"""The README's figure: accuracy against compute, from the lines of ``head_to_head``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from head_to_head_tables import latest_models
+
+KINDS = {"ForwardOFA": ("C0", "o"), "static": ("C7", "s"), "DUET": ("C1", "^")}
+HEAD_MACS = 2 * 64 * 64
+"""Of DUET's two generated layers, at the one position that is scored."""
+
+
+def write_figure(path: Path) -> None:
+    """One panel for each data set: test NDCG@10, means and standard deviations over seeds."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    found = latest_models()
+    datasets = list(dict.fromkeys(dataset for dataset, _ in found))
+    with pyplot.rc_context({"svg.hashsalt": "fixed", "font.size": 9}):
+        figure, panels = pyplot.subplots(1, len(datasets), figsize=(4.6 * len(datasets), 3.2))
+        for dataset, panel in zip(datasets, panels if len(datasets) > 1 else [panels], strict=True):
+            models = {model: lines for (name, model), lines in found.items() if name == dataset}
+            _draw(panel, models)
+            panel.set_title(dataset)
+        figure.tight_layout()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _draw(panel: Any, models: dict[str, list[dict[str, Any]]]) -> None:
+    for model, lines in models.items():
+        colour, marker = next(style for kind, style in KINDS.items() if model.startswith(kind))
+        values = [line["ndcg@10"] for line in lines]
+        error = stdev(values) if len(values) > 1 else None
+        macs = _macs(model, lines, models) / 1e6
+        panel.errorbar(macs, mean(values), error, color=colour, marker=marker, capsize=2)
+        panel.annotate(
+            model, (macs, mean(values)), (5, 4), textcoords="offset points", fontsize=6.5
+        )
+    panel.set_xlabel("million MACs a request")
+    panel.set_ylabel("test NDCG@10, all items")
+    panel.set_xlim(left=0)
+    panel.margins(x=0.35, y=0.2)
+
+
+def _macs(model: str, lines: list[dict[str, Any]], models: dict[str, Any]) -> float:
+    """DUET runs all blocks, as the static network of its input length, and its own two layers."""
+    if "mean_macs" in lines[0]:
+        return mean(line["mean_macs"] for line in lines)
+    input_words = model.partition(", ")[2].split(",")[0]
+    static = "static backbone" + (f", {input_words}" if input_words.startswith("input") else "")
+    return float(models[static][0]["mean_macs"]) + HEAD_MACS
