@@ -35,3 +35,7 @@ class DeviceError(FofaError, ValueError):
 
 class TrainingDivergedError(FofaError, ArithmeticError):
     """A loss, gradient or parameter that is no longer finite."""
+
+
+class ProcessError(FofaError, RuntimeError):
+    """One of several processes that has ended before its time."""
