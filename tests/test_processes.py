@@ -24,6 +24,7 @@ from recbole_fofa.processes import Launch, Place
 from recbole_fofa.quick_start import run_recbole_fofa
 from recbole_fofa.trainer.checkpoint import load_checkpoint
 from recbole_fofa.trainer.hooks import Hook, Step
+from recbole_fofa.trainer.shared_training import SharedBatch
 
 STEADY: dict[str, Any] = {
     "hidden_dropout_prob": 0.0,
@@ -35,10 +36,17 @@ CASES: dict[str, dict[str, Any]] = {
     "ForwardOFA": {},
     "budgets": {"budget_aware": True, "budget": 0.5},
     "alternating, clipped": {"alternate_steps": True, "clip_grad_norm": {"max_norm": 0.05}},
+    # weight decay would show a gradient where one process has none
+    "unused parameters": {"structure_guided": False, "weight_decay": 0.1},
     "static": {"use_controller": False, "use_mapper": False},
     "DUET": {"model": "DUET"},
     # 61 windows in batches of 20: the last one leaves a process without a row
-    "short last batch": {"session_length": 5, "session_gap_seconds": 100, "batch": 10},
+    "short last batch": {
+        "session_length": 5,
+        "session_gap_seconds": 100,
+        "batch": 10,
+        "budget_aware": True,
+    },
     "pairs": {"loss_type": "BPR", "backbone": "gru4rec"},
     "prefixes, sampled candidates": {
         "train_regime": "prefix",
@@ -149,6 +157,13 @@ def test_parts_of_a_batch_are_the_batch(n_rows: int, world_size: int, data: st.D
     assert sum(part.row_share for part in parts) == pytest.approx(1.0)
     assert sum(part.target_share for part in parts) == pytest.approx(1.0)
     assert all(len(part.rows) == 1 and part.target_share == 0 for part in idle)
+
+
+def test_a_row_that_only_fills_counts_nowhere() -> None:
+    idle = BatchPart.of(Place(2, 2, 3), np.array([4, 1]))
+    batch, one = SharedBatch(idle, torch.Generator()), torch.ones(())
+    for value in (batch.sum(one), batch.mean_over_rows(one), batch.mean_over_targets(one)):
+        assert value.item() == 0.0
 
 
 # Through the public entry
