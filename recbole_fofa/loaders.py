@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
@@ -42,17 +41,13 @@ def prepare_data(config: FofaConfig) -> tuple[Any, Any, Any]:
 def _evaluation_loader(config: FofaConfig, name: str, dataset: Any, sampler: Any) -> Any:
     """``eval_batch_size`` rows are evaluated at a time, by all processes together."""
     n_processes, size = processes.world_size(), config["eval_batch_size"]
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["mode"][name] == "full":
-        size = min(size, len(dataset))  # so that one batch for all is not one process's
-    changed = _with(config, eval_batch_size=-(-size // n_processes)) if n_processes > 1 else config
-    return get_dataloader(changed, name)(changed, dataset, sampler, shuffle=False)
-
-
-def _with(config: FofaConfig, **values: Any) -> FofaConfig:
-    """A copy of a config with other values, for a loader."""
-    changed = copy.copy(config)
-    changed.final_config_dict = {**config.final_config_dict, **values}
-    return changed
+    if n_processes > 1:
+        sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        if sequential and config["eval_args"]["mode"][name] == "full":
+            size = min(size, len(dataset))  # so that one batch for all is not one process's
+        size = -(-size // n_processes)
+    with _changed(config, "eval_batch_size", size):
+        return get_dataloader(config, name)(config, dataset, sampler, shuffle=False)
 
 
 def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:
@@ -60,10 +55,10 @@ def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:
     place = processes.Place(processes.rank(), world_size=processes.world_size())
     size = config["train_batch_size"] * place.world_size
     if config["train_regime"] != "session":
-        changed = _with(config, train_batch_size=size) if place.world_size > 1 else config
-        loader = get_dataloader(changed, "train")(
-            changed, dataset, sampler, shuffle=config["shuffle"]
-        )
+        with _changed(config, "train_batch_size", size):
+            loader = get_dataloader(config, "train")(
+                config, dataset, sampler, shuffle=config["shuffle"]
+            )
         return PartLoader(loader, place) if place.world_size > 1 else loader
     sampling = config["train_neg_sample_args"]["distribution"]
     return SessionLoader(
@@ -77,6 +72,18 @@ def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:
         negatives=None if sampling == "none" else sampling,
         place=place,
     )
+
+
+@contextmanager
+def _changed(config: FofaConfig, key: str, value: Any) -> Iterator[None]:
+    """Another value while a loader is made. No copy: RecBole's loaders also write to the config."""
+    values = config.final_config_dict
+    before = values[key]
+    values[key] = value
+    try:
+        yield
+    finally:
+        values[key] = before
 
 
 @contextmanager

@@ -54,12 +54,13 @@ CASES: dict[str, dict[str, Any]] = {
         "eval_args": {"mode": "uni5"},
     },
     "SASRec": {"model": "SASRec", "loss_type": "CE", "train_neg_sample_args": None},
+    "BPR": {"model": "BPR"},
     "everybody drops block 1": {"dropped": 1, "structure_weight": 0.0},
 }
 
 
-RESUMED = "resumed"
-"""A folder with a run of one process over two epochs, which two processes continue."""
+MASKED: dict[str, Any] = {"model": "BERT4Rec", "loss_type": "CE", "train_neg_sample_args": None}
+"""A model whose transform writes to the config, with a loss that is no mean over rows."""
 
 
 def train(
@@ -91,6 +92,7 @@ def train_together(folder: str, half: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     with processes.group(torch.device("cpu")):
         found = {name: train(Path(folder) / name, 2, **case) for name, case in CASES.items()}
+        found["masked"] = train(Path(folder) / "masked", 2, **MASKED)
         found["from one"] = train(Path(folder) / "one", 2, half, epochs=4)
         wet = {"hidden_dropout_prob": 0.5}
         found["straight"] = train(Path(folder) / "straight", 2, epochs=4, **wet)
@@ -103,7 +105,7 @@ def train_together(folder: str, half: str) -> dict[str, Any]:
 def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Results of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    for name in (*CASES, "one", "straight", "stopped"):
+    for name in (*CASES, "masked", "one", "straight", "stopped"):
         write_cycle(folder / name / "data", n_users=61, length=8)
     half = train(folder / "one", 1, epochs=2)
     keywords = {"folder": str(folder), "half": half["file"]}
@@ -125,6 +127,12 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 def test_two_processes_train_as_one(tmp_path: Path, together: dict[str, Any], name: str) -> None:
     write_cycle(tmp_path / "data", n_users=61, length=8)
     assert_same(together[name], train(tmp_path, 1, **CASES[name]))
+
+
+def test_a_mean_over_masked_places_is_near(tmp_path: Path, together: dict[str, Any]) -> None:
+    write_cycle(tmp_path / "data", n_users=61, length=8)
+    alone = train(tmp_path, 1, **MASKED)
+    assert together["masked"]["losses"] == pytest.approx(alone["losses"], rel=3e-3)
 
 
 def test_runs_go_on_in_another_number_of_processes(

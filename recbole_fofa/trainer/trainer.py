@@ -45,6 +45,8 @@ class FofaTrainer(EvaluatingTrainer):
     """
 
     def __init__(self, config: Any, model: Any) -> None:
+        # RecBole looks for the folder and then makes it, which two processes may do at once.
+        Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
         with tensorboard_folder(config["output_dir"]):
             super().__init__(config, model)
         # RecBole's name ends with the second, which is too coarse for short runs.
