@@ -48,6 +48,8 @@ options:
   -m, --model MODEL         name of the model (default: ForwardOFA)
   -d, --dataset DATASET     name below data_path, a folder or an .inter file (default: ml-100k)
   --config_files "A B"      YAML files of settings; later ones win
+  --nproc N                 train in N processes of this machine, each with a GPU of its own if
+                            GPUs are used; torchrun starts them as well (docs/scale.md)
   -q, --quiet               show warnings, errors and the result only
   -h, --help                show this text
   --version                 show the versions of recbole_fofa and recbole

@@ -25,6 +25,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from recbole.utils.utils import get_local_time
 
+from recbole_fofa import processes
 from recbole_fofa.errors import ConfigError
 
 _OLDEST, _TOO_NEW = (1, 2, 1), (1, 3)
@@ -127,20 +128,26 @@ def _is_result_or_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or getattr(record, "is_result", False)
 
 
-def init_logger(config: Any) -> Path:
+def init_logger(config: Any) -> Path | None:
     """Send log lines to the screen and to a file of this run.
 
     RecBole's own ``init_logger`` has no effect in the second run of a process; this one replaces
     the handlers of the run before and leaves those of other programs alone. With ``quiet`` the
-    screen gets warnings, errors and the records that carry ``is_result`` only.
+    screen gets warnings, errors and the records that carry ``is_result`` only. Of several processes
+    one speaks and writes; the others say only what ends them.
 
     Args:
         config: The run's config; ``output_dir``, ``model``, ``dataset``, ``state`` and ``quiet``
             are read.
 
     Returns:
-        The log file.
+        The log file; ``None`` where there is none.
     """
+    if not processes.is_main():
+        screen = logging.StreamHandler()
+        screen.setLevel(logging.ERROR)
+        _replace_handlers(logging.ERROR, [screen])
+        return None
     level = _LEVELS.get(str(config["state"] or "info").lower(), logging.INFO)
     path = _log_file(config)
 
@@ -192,6 +199,13 @@ def _run_name() -> str:
     return f"model-{get_local_time()}-{os.getpid()}"
 
 
+class _NoWriter:
+    """In the place of TensorBoard's writer where another process writes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
 @contextmanager
 def tensorboard_folder(folder: str | Path | None) -> Iterator[None]:
     """Let trainers that are built inside write to ``<folder>/log_tensorboard/``.
@@ -208,7 +222,9 @@ def tensorboard_folder(folder: str | Path | None) -> Iterator[None]:
     from recbole.trainer import trainer as module
     from torch.utils.tensorboard import SummaryWriter
 
-    def get_tensorboard(_logger: logging.Logger) -> SummaryWriter:
+    def get_tensorboard(_logger: logging.Logger) -> SummaryWriter | _NoWriter:
+        if not processes.is_main():
+            return _NoWriter()
         path = Path(folder or ".") / "log_tensorboard" / _run_name()
         return SummaryWriter(str(unused_path(path)))
 

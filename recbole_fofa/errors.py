@@ -39,3 +39,7 @@ class OutputError(FofaError, OSError):
 
 class TrainingDivergedError(FofaError, ArithmeticError):
     """A loss, gradient or parameter that is no longer finite."""
+
+
+class ProcessError(FofaError, RuntimeError):
+    """One of several processes that has ended before its time."""

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from logging import INFO, WARNING, getLogger
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.data import create_dataset
-from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import init_seed, set_color
 
+from recbole_fofa import processes
 from recbole_fofa.compat import init_logger, quiet_known_warnings, switch_off_anomaly_mode
 from recbole_fofa.config import FofaConfig
 from recbole_fofa.data.checks import inspect_files, report_lines
-from recbole_fofa.data.session_loader import SessionLoader
-from recbole_fofa.data.splits import check_splits
 from recbole_fofa.device_profile import load_profile
-from recbole_fofa.errors import CheckpointError, ConfigError, DataError, FofaError
+from recbole_fofa.errors import CheckpointError, ConfigError
 from recbole_fofa.evaluator.evaluate import evaluate_on_devices
 from recbole_fofa.evaluator.prepare import Options, prepare
 from recbole_fofa.evaluator.publish import publish
 from recbole_fofa.evaluator.report import terminal
 from recbole_fofa.evaluator.structures import summarize_structures
-from recbole_fofa.registry import get_dataset_class, get_trainer
+from recbole_fofa.loaders import explained, prepare_data
+from recbole_fofa.registry import get_trainer
 from recbole_fofa.serving.from_training import write_bundle
 from recbole_fofa.serving.recbole_checkpoint import load_recbole_checkpoint
 from recbole_fofa.trainer.checkpoint import best_checkpoint, check_items, load_checkpoint
@@ -54,21 +51,51 @@ def run_recbole_fofa(
         saved: Whether checkpoints are written; without them the last epoch is tested.
         arguments: Words of a command line. ``sys.argv`` is never read.
 
+    With ``nproc``, the processes are started here; those that torchrun has started each call this.
+
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``.
+        Empty where ``nproc`` starts a part of the processes without the first one.
 
     Raises:
         ConfigError, DataError: Before any long work, with everything that is wrong.
         TrainingDivergedError: If the loss is no longer finite.
+        ProcessError: If one of several processes was killed.
     """
     config = checked_config(model, dataset, config_file_list, config_dict, arguments)
-    trainer, (train_data, valid_data, test_data) = prepare_training(config)
+    if config.launch is not None:
+        keywords = {
+            "model": model,
+            "dataset": dataset,
+            "config_file_list": config_file_list,
+            "config_dict": config_dict,
+            "saved": saved,
+            "arguments": arguments,
+        }
+        return processes.start(config.launch, run_recbole_fofa, keywords) or {}
+    with processes.group(config["device"]):
+        trainer, loaders, result = _train_and_test(config, saved)
+        is_main = processes.is_main()
+    if is_main:
+        _report(config, trainer, loaders[2], result)
+        if saved:
+            _write_bundle(config, trainer, loaders[0], result)
+        if config["device_eval"]:
+            _report_on_devices(config, trainer, loaders[0], loaders[2])
+    return result
+
+
+def _train_and_test(config: FofaConfig, saved: bool) -> tuple[Any, tuple[Any, Any, Any], Any]:
+    """The part of a run that several processes do together: trainer, loaders and result."""
+    trainer, loaders = prepare_training(config)
+    train_data, valid_data, test_data = loaders
     logger = getLogger()
     if config["device_eval"]:
         # Before training, what can be known to be wrong with the report at its end.
         prepare(trainer.model, train_data, test_data, _device_options(config))
-    config.write_resolved(Path(trainer.saved_model_file).with_suffix(".config.yaml"))
-    shown = config["show_progress"] and not config["quiet"]
+    if processes.is_main():
+        config.write_resolved(Path(trainer.saved_model_file).with_suffix(".config.yaml"))
+    shown = _shows_progress(config)
     best_score, best_result = trainer.fit(train_data, valid_data, saved=saved, show_progress=shown)
     test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=shown)
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
@@ -79,12 +106,11 @@ def run_recbole_fofa(
         "best_valid_result": dict(best_result) if best_result is not None else None,
         "test_result": test_result,
     }
-    _report(config, trainer, test_data, result)
-    if saved:
-        _write_bundle(config, trainer, train_data, result)
-    if config["device_eval"]:
-        _report_on_devices(config, trainer, train_data, test_data, shown)
-    return result
+    return trainer, loaders, result
+
+
+def _shows_progress(config: FofaConfig) -> bool:
+    return bool(config["show_progress"] and not config["quiet"])
 
 
 def prepare_training(config: FofaConfig) -> tuple[Any, tuple[Any, Any, Any]]:
@@ -92,12 +118,17 @@ def prepare_training(config: FofaConfig) -> tuple[Any, tuple[Any, Any, Any]]:
 
     Returns:
         The trainer with a new model (or one that resumes), and the three loaders.
+
+    Raises:
+        ConfigError: If ``nproc`` asks for processes and nobody has started them.
     """
+    if config.launch is not None:
+        raise ConfigError("nproc and world_size: only a run starts processes; leave them out")
     if config["torch_threads"]:
         torch.set_num_threads(config["torch_threads"])
     init_seed(config["seed"], config["reproducibility"])
     _claim_folders(config)
-    with _explained(ConfigError, "output_dir: the log cannot be written"):
+    with explained(ConfigError, "output_dir: the log cannot be written"):
         init_logger(config)
     logger = getLogger()
     logger.info(config)
@@ -107,7 +138,8 @@ def prepare_training(config: FofaConfig) -> tuple[Any, tuple[Any, Any, Any]]:
         logger.log(level, line.removeprefix("warning: "))
 
     loaders = prepare_data(config)
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    # The same in all processes, which therefore build the same model.
+    init_seed(config["seed"], config["reproducibility"])
     network = build_model(config, loaders[0])
     logger.info(network)
     trainer = get_trainer(config)(config, network)
@@ -200,59 +232,12 @@ def _claim_folders(config: FofaConfig) -> None:
         claim_folder(Path(config["checkpoint_dir"]), "checkpoint_dir")
 
 
-def prepare_data(config: FofaConfig) -> tuple[Any, Any, Any]:
-    """Loaders for training, validation and test; RecBole's but for session windows."""
-    logger = getLogger()
-    own = get_dataset_class(config)
-    with _explained(DataError, f"RecBole cannot load {config['dataset']}"):
-        dataset = own(config) if own is not None else create_dataset(config)
-        logger.info(dataset)
-        parts = dict(zip(("train", "valid", "test"), dataset.build(), strict=True))
-    for line in check_splits(parts, dataset.user_num - 1, config["topk"]):
-        logger.info(line)
-    samplers = create_samplers(config, dataset, list(parts.values()))
-    loaders = [
-        get_dataloader(config, part)(config, parts[part], sampler, shuffle=False)
-        for part, sampler in zip(("valid", "test"), samplers[1:], strict=True)
-    ]
-    return _train_loader(config, parts["train"], samplers[0]), *loaders
-
-
 def build_model(config: FofaConfig, train_data: Any) -> Any:
     """The config's model, new, on the config's device."""
-    with _explained(ConfigError, f"the settings do not fit {config['model']}"):
+    with explained(ConfigError, f"the settings do not fit {config['model']}"):
         network = config.model_class(config, train_data._dataset).to(config["device"])
     switch_off_anomaly_mode()
     return network
-
-
-@contextmanager
-def _explained(kind: type[FofaError], what: str) -> Iterator[None]:
-    """Errors of RecBole's own finding as one line; the traceback goes to the log with state: debug.
-
-    Only around what is built before training, where the cause is a setting or a file.
-    """
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-        getLogger().debug(what, exc_info=True)
-        raise kind(f"{what}: {type(error).__name__}: {error} (state: debug logs where)") from error
-
-
-def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:
-    if config["train_regime"] != "session":
-        return get_dataloader(config, "train")(config, dataset, sampler, shuffle=config["shuffle"])
-    sampling = config["train_neg_sample_args"]["distribution"]
-    return SessionLoader(
-        dataset,
-        batch_size=config["train_batch_size"],
-        session_length=config["session_length"],
-        gap=config["session_gap_seconds"],
-        adapt_length=config["adapt_seq_length"],
-        seed=config["seed"],
-        shuffle=config["shuffle"],
-        negatives=None if sampling == "none" else sampling,
-    )
 
 
 def _report(config: FofaConfig, trainer: Any, test_data: Any, result: dict[str, Any]) -> None:
@@ -290,16 +275,19 @@ def _device_options(config: FofaConfig) -> Options:
     )
 
 
-def _report_on_devices(
-    config: FofaConfig, trainer: Any, train_data: Any, test_data: Any, show_progress: bool
-) -> None:
+def _report_on_devices(config: FofaConfig, trainer: Any, train_data: Any, test_data: Any) -> None:
     """The report on device classes, in a folder beside the checkpoint."""
     path = Path(trainer.saved_model_file)
     folder = path.with_name(f"{path.stem}-devices")
     options = _device_options(config)
     try:
         report = evaluate_on_devices(
-            trainer.model, train_data, test_data, options, folder, show_progress=show_progress
+            trainer.model,
+            train_data,
+            test_data,
+            options,
+            folder,
+            show_progress=_shows_progress(config),
         )
         lines = [*terminal(report).splitlines(), *publish(report, folder)]
     except OSError as error:  # the run's own result must not be lost

@@ -770,17 +770,6 @@ def test_c09_gpu_is_used_if_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config()["device"] == torch.device("cuda")
 
 
-@pytest.mark.parametrize("word", ["nproc=2", "world_size=2", "local_rank=0", "offset=0"])
-def test_c10_several_processes_are_refused(word: str) -> None:
-    assert one_fault(f"--{word}") == (
-        f"several processes ({word}) are not supported yet; run one process"
-    )
-
-
-def test_one_process_is_accepted() -> None:
-    assert not faults("--nproc=1", "--world_size=-1", "--ip=localhost", "--port=5678")
-
-
 # RecBole's own objections
 
 

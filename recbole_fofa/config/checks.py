@@ -18,6 +18,7 @@ from recbole_fofa.config.known_settings import (
     suggestion,
     unknown_setting,
 )
+from recbole_fofa.config.process_checks import process_faults
 from recbole_fofa.config.report import not_writable
 from recbole_fofa.config.sources import is_finite_number, is_whole_number
 from recbole_fofa.config.training_checks import training_faults
@@ -52,7 +53,7 @@ def collect_faults(settings: Settings) -> list[Fault]:
     """
     checks: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
         _unknown_faults,
-        _process_faults,
+        process_faults,
         _schema_faults,
         _common_faults,
         _head_faults,
@@ -74,20 +75,6 @@ def _unknown_faults(settings: Settings) -> Iterator[Fault]:
     for key in sorted(settings.given - accepted):
         message = unknown_setting(key, settings.model, known)
         yield Fault(f"{message} ({settings.sources.get(key, '')})", (key,))
-
-
-def _process_faults(settings: Settings) -> Iterator[Fault]:
-    """Several processes: refused as a whole rather than half working."""
-    given = [key for key in ("local_rank", "offset") if settings.get(key) is not None]
-    for key in ("nproc", "world_size"):
-        count = settings.get(key)
-        if count is not None and not (is_finite_number(count) and count <= 1):
-            given.append(key)
-    if given:
-        names = ", ".join(f"{key}={settings.get(key)!r}" for key in given)
-        yield Fault(
-            f"several processes ({names}) are not supported yet; run one process", tuple(given)
-        )
 
 
 def _schema_faults(settings: Settings) -> Iterator[Fault]:

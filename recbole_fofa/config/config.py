@@ -18,10 +18,12 @@ from recbole_fofa.compat import check_versions
 from recbole_fofa.config.checks import collect_faults, read_settings
 from recbole_fofa.config.faults import Settings
 from recbole_fofa.config.known_settings import settings_class
+from recbole_fofa.config.process_checks import launch_of
 from recbole_fofa.config.reading import ReadingConfig, update_settings
 from recbole_fofa.config.sources import DERIVED
 from recbole_fofa.data.location import DatasetFiles, locate
 from recbole_fofa.errors import ConfigError, DataError, FofaError
+from recbole_fofa.processes import Launch, place
 from recbole_fofa.settings import RunSettings
 
 DEFAULT_MODEL = "ForwardOFA"
@@ -53,6 +55,8 @@ class FofaConfig(ReadingConfig):
         data_files: The files of the dataset; None if they were not found.
         run_settings: Typed settings of the run.
         model_settings: Typed settings of a model of this package; None for other models.
+        launch: Processes that are still to be started for this run; None if it is one, or they are
+            running already.
 
     Raises:
         ConfigError: With all faults, if there are any.
@@ -83,6 +87,7 @@ class FofaConfig(ReadingConfig):
         super().__init__(model, dataset, config_file_list, config_dict)
         for key in self.final_config_dict:
             self.sources.setdefault(key, _DEFAULT if key in ("model", "dataset") else DERIVED)
+        self.launch: Launch | None = None if self.faults else launch_of(self.final_config_dict)
         if raise_faults and self.faults:
             raise ConfigError(self.faults)
 
@@ -235,7 +240,13 @@ class FofaConfig(ReadingConfig):
         use_gpu = bool(values["use_gpu"]) and bool(values["gpu_id"] or not given)
         if use_gpu and given:
             os.environ["CUDA_VISIBLE_DEVICES"] = values["gpu_id"]
-        values["single_spec"] = True
-        values["local_rank"] = 0
+        here = place()
+        values["single_spec"] = True  # RecBole's way to several processes is never taken
+        values["local_rank"] = here.local_rank
+        if here.rank != 0:
+            values["log_wandb"] = values["show_progress"] = False
         # The order matters: without a GPU wanted, CUDA is not even asked.
-        values["device"] = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
+        values["device"] = torch.device("cpu")
+        if use_gpu and torch.cuda.is_available():
+            number = here.local_rank if here.world_size > 1 else None
+            values["device"] = torch.device("cuda", number) if number else torch.device("cuda")

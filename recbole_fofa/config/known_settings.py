@@ -49,7 +49,7 @@ USELESS = {
     "device": "set use_gpu or gpu_id",
     "config_file": "use --config_files or config_file_list",
     "config_files": "use --config_files or config_file_list",
-    "single_spec": "only one process is supported",
+    "single_spec": "set nproc, or use torchrun",
     "verbose": "set state or quiet",
     "valid_neg_sample_args": "set eval_args: {mode: {valid: uni100}}",
     "test_neg_sample_args": "set eval_args: {mode: {test: uni100}}",

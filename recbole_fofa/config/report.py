@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from recbole.config import Config
 
+from recbole_fofa.config.process_checks import LAUNCH_KEYS
 from recbole_fofa.config.sources import DERIVED, plain, writable
 from recbole_fofa.whole_file import write_whole
 
@@ -18,7 +19,7 @@ DERIVED_UNLESS_GIVEN = frozenset(
     ("gpu_id", "checkpoint_dir", "train_neg_sample_args", "load_col", "data_path", "MODEL_TYPE")
 )
 # How a run began is no part of what it is.
-_NEVER_KEPT = frozenset(("resume_from",))
+_NEVER_KEPT = frozenset(("resume_from", *LAUNCH_KEYS))
 
 
 class ReportedConfig(Config):
@@ -46,7 +47,8 @@ class ReportedConfig(Config):
         """Return the settings as a ``config_dict`` that builds this config again.
 
         Defaults are included, so that the copy does not change when they do; what is derived is
-        not, nor ``resume_from``. A model that was given as a class must be given again.
+        not, nor how the run began (``resume_from``, ``nproc``). A model that was given as a class
+        must be given again.
         """
         kept = {
             key: plain(value)

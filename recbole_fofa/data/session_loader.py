@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_fofa.data.batch_part import BatchPart, part_of
 from recbole_fofa.data.dataset import ADAPT_PREFIX, POSITION, FofaSequentialDataset
 from recbole_fofa.data.sequences import Histories, IntArray
 from recbole_fofa.errors import DataError
+from recbole_fofa.processes import Place
 
 TARGETS = "session_targets"
 """Field: the item to predict at each input position, 0 where there is none, ``[B, T]``."""
@@ -34,6 +36,10 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.begins)
+
+    def at(self, chosen: IntArray) -> Windows:
+        """Some of the windows."""
+        return Windows(self.begins[chosen], self.ends[chosen])
 
 
 def training_ranges(dataset: FofaSequentialDataset) -> Windows:
@@ -111,13 +117,17 @@ class SessionLoader:
 
     Args:
         dataset: The training split.
-        batch_size: Windows in a batch.
+        batch_size: Windows in a batch, those of all processes together.
         session_length: See :func:`draw_windows`.
         gap: See :func:`draw_windows`.
         adapt_length: Latest items that adaptation reads.
         seed: With the epoch, decides every draw, so that a resumed run continues bit for bit.
         shuffle: Whether batches come in random order.
         negatives: ``None``, ``"uniform"`` or ``"popularity"``: one negative for each target.
+        place: Of this process among those that share each batch; alone if not given.
+
+    Attributes:
+        part: What the latest batch is a part of.
 
     Each batch holds RecBole's item list and length (the input), ``adapt_`` of both (what
     adaptation reads), ``session_targets`` and, if asked for, ``session_negatives``.
@@ -134,6 +144,7 @@ class SessionLoader:
         seed: int,
         shuffle: bool = True,
         negatives: str | None = None,
+        place: Place | None = None,
     ) -> None:
         self._dataset = self.dataset = dataset
         self.ranges = training_ranges(dataset)
@@ -146,6 +157,8 @@ class SessionLoader:
         self.seed = seed
         self.shuffle = shuffle
         self.negatives = negatives
+        self._place = place or Place()
+        self.part: BatchPart | None = None
         self._item_list = dataset.iid_field + dataset.config["LIST_SUFFIX"]
         self._length = dataset.item_list_length_field
         self.set_epoch(0)
@@ -163,7 +176,12 @@ class SessionLoader:
 
     def __iter__(self) -> Iterator[Interaction]:
         for chosen in self._batches:
-            yield self.batch(Windows(self.windows.begins[chosen], self.windows.ends[chosen]))
+            windows = self.windows.at(chosen)
+            self.part = BatchPart.of(self._place, windows.ends - windows.begins)
+            if self.negatives is None or self._place.world_size == 1:
+                yield self.batch(windows.at(self.part.rows))
+            else:  # all processes draw all negatives, the same as one process would
+                yield part_of(self.batch(windows), self.part.rows)
 
     def batch(self, windows: Windows) -> Interaction:
         """Tensors of some windows.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_fofa.model.batch import WHOLE, Batch
 from recbole_fofa.model.structure import keep_probabilities
 
 
@@ -26,7 +27,7 @@ def bayesian_personalized_ranking(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(negative - positive).mean()
 
 
-def structure_term(logits: Tensor, target_keep_rate: float) -> Tensor:
+def structure_term(logits: Tensor, target_keep_rate: float, batch: Batch = WHOLE) -> Tensor:
     """``(mean keep probability - target)^2``: a target, not a race to zero (ours).
 
     On the soft probabilities, averaged over users and blocks before the target is subtracted
@@ -37,11 +38,19 @@ def structure_term(logits: Tensor, target_keep_rate: float) -> Tensor:
     Args:
         logits: ``[B, L, 2]``.
         target_keep_rate: Mean keep probability that is aimed at, in [0, 1].
+        batch: What these users are a part of; if not given, they are all.
     """
-    return (keep_probabilities(logits).mean() - target_keep_rate) ** 2
+    rate = batch.mean_over_rows(keep_probabilities(logits).mean())
+    return (rate - target_keep_rate) ** 2
 
 
-def budget_term(logits: Tensor, block_macs: Sequence[int], budget: Tensor) -> Tensor:
+def budget_term(
+    logits: Tensor,
+    block_macs: Sequence[int],
+    budget: Tensor,
+    budgets: Tensor | None = None,
+    batch: Batch = WHOLE,
+) -> Tensor:
     """The structure term with each user's budget as the target (ours).
 
     ``(mean expected share of MACs - budget)^2`` over the users of one budget, averaged over
@@ -52,11 +61,16 @@ def budget_term(logits: Tensor, block_macs: Sequence[int], budget: Tensor) -> Te
         logits: ``[B, L, 2]``.
         block_macs: MACs of each block, ``L`` numbers.
         budget: Share of ``sum(block_macs)`` that each user may spend, ``[B]``.
+        budgets: All that ``budget`` may hold, in rising order; if not given, what it does hold.
+        batch: What these users are a part of; if not given, they are all.
     """
     macs = logits.new_tensor(block_macs)
     spent = keep_probabilities(logits) @ (macs / macs.sum())  # [B]
-    budgets, group = torch.unique(budget, return_inverse=True)
-    sums = spent.new_zeros(len(budgets)).index_add(0, group, spent)
-    sizes = spent.new_zeros(len(budgets)).index_add(0, group, torch.ones_like(spent))
-    term: Tensor = ((sums / sizes - budgets.to(spent.dtype)) ** 2).mean()
+    budgets = torch.unique(budget) if budgets is None else budgets
+    columns = torch.stack([spent, torch.ones_like(spent)], 1)  # [B, 2]
+    group = torch.searchsorted(budgets, budget)
+    both = batch.sum(columns.new_zeros(len(budgets), 2).index_add(0, group, columns))
+    found = both[:, 1] > 0
+    (sums, sizes), aims = both[found].unbind(1), budgets[found].to(spent.dtype)
+    term: Tensor = ((sums / sizes - aims) ** 2).mean()
     return term

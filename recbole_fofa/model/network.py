@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from recbole_fofa.model.backbone.base import Backbone
+from recbole_fofa.model.batch import WHOLE
 from recbole_fofa.model.controller import StructureController
 from recbole_fofa.model.mapper import StructureGuidedMapper
 from recbole_fofa.model.structure import (
+    Noise,
     keep_margins,
     sample_structure,
     select_structure,
@@ -120,6 +122,7 @@ class AdaptiveNetwork(nn.Module):
         temperature: float = 1.0,
         keep_all: bool = False,
         share_base: bool = False,
+        noise: Noise = WHOLE.exponential,
     ) -> Decision:
         """The part of the adaptation that runs on the device.
 
@@ -134,6 +137,7 @@ class AdaptiveNetwork(nn.Module):
             temperature: Of Gumbel-Softmax, in training.
             keep_all: Keep as many blocks as the limit allows, whatever the controller says.
             share_base: All users share the base, whatever the mapper says.
+            noise: Of :func:`sample_structure`, in training.
         """
         logits = vector = interest = None
         if self.controller is not None:
@@ -144,7 +148,7 @@ class AdaptiveNetwork(nn.Module):
             equal = behaviour.new_ones(behaviour.shape[0], len(self.base))
             structure = select_structure(equal, allowed)
         elif self.training:
-            structure = sample_structure(logits, temperature, allowed)
+            structure = sample_structure(logits, temperature, allowed, noise)
         else:
             structure = select_structure(keep_margins(logits), allowed)
         if self.mapper is not None and not share_base:

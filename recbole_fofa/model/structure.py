@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from recbole_fofa.model.batch import WHOLE
+
+Noise = Callable[[Tensor], Tensor]
+"""Exponential noise of a tensor's shape."""
 
 DROP, KEEP = 0, 1
 """Class order of the logits ``[B, L, 2]``, the same in training and at inference."""
@@ -72,7 +77,12 @@ def select_structure(margins: Tensor, allowed: Tensor | None = None) -> Tensor:
     return structures[values.argmax(1)]
 
 
-def sample_structure(logits: Tensor, temperature: float, allowed: Tensor | None = None) -> Tensor:
+def sample_structure(
+    logits: Tensor,
+    temperature: float,
+    allowed: Tensor | None = None,
+    noise: Noise = WHOLE.exponential,
+) -> Tensor:
     """Gumbel-Softmax sample: hard forward, soft backward (straight-through; section on Fig. 3b).
 
     The same selection as at inference, on logits with Gumbel noise. The forward value is exactly
@@ -82,12 +92,13 @@ def sample_structure(logits: Tensor, temperature: float, allowed: Tensor | None 
         logits: ``[B, L, 2]``.
         temperature: Of the softmax that carries the gradient, > 0.
         allowed: As in :func:`select_structure`.
+        noise: Where the randomness comes from.
 
     Returns:
         ``[B, L]``.
     """
     tiny = torch.finfo(logits.dtype).tiny
-    gumbel = -torch.empty_like(logits).exponential_().clamp_min(tiny).log()
+    gumbel = -noise(logits).clamp_min(tiny).log()
     noisy = logits + gumbel
     hard = select_structure(keep_margins(noisy).detach(), allowed)
     soft = (noisy / temperature).softmax(-1)[..., KEEP]

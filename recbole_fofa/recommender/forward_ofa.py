@@ -81,6 +81,7 @@ class ForwardOFA(SequenceRecommender):
             temperature=self.temperature,
             keep_all=self.keep_all,
             share_base=self.share_base,
+            noise=self.batch.exponential,
         )
 
     def encode(self, item_seq: Tensor, adaptation: Adaptation) -> Tensor:
@@ -119,11 +120,19 @@ class ForwardOFA(SequenceRecommender):
 
     def _structure_term(self, logits: Tensor, budget: Tensor | None) -> Tensor:
         if budget is not None:
-            return budget_term(logits, self.network.block_macs, budget)
-        return structure_term(logits, self.settings.target_keep_rate)
+            budgets = self._budgets()
+            return budget_term(logits, self.network.block_macs, budget, budgets, self.batch)
+        return structure_term(logits, self.settings.target_keep_rate, self.batch)
 
     def _default_budget(self, n_users: int) -> Tensor:
-        """In float64, in which shares of whole MACs are told apart.
+        """The setting's for all at inference; in training, a random one for each, ``[n_users]``."""
+        budgets = self._budgets()
+        if not self.training:
+            return budgets.repeat(n_users)
+        return budgets[self.batch.integers(len(budgets), n_users, budgets.device)]
+
+    def _budgets(self) -> Tensor:
+        """All default budgets, in rising order; float64 tells shares of whole MACs apart.
 
         In training, a share that is just enough for the cheapest 1, 2, .. or all blocks: any
         other one would act like the next lower of these.
@@ -131,7 +140,6 @@ class ForwardOFA(SequenceRecommender):
         device = self.item_embedding.weight.device
         if not self.training:
             share = self.settings.budget or 1.0
-            return torch.full((n_users,), share, dtype=torch.float64, device=device)
+            return torch.tensor([share], dtype=torch.float64, device=device)
         macs = torch.tensor(sorted(self.network.block_macs), dtype=torch.float64, device=device)
-        shares = macs.cumsum(0) / macs.sum()
-        return shares[torch.randint(len(shares), (n_users,), device=device)]
+        return macs.cumsum(0) / macs.sum()

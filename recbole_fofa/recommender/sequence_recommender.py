@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from recbole_fofa.data.dataset import ADAPT_PREFIX
 from recbole_fofa.data.session_loader import NEGATIVES, TARGETS
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.model.batch import WHOLE, Batch
 from recbole_fofa.model.cross_entropy import cross_entropy
 from recbole_fofa.model.losses import (
     bayesian_personalized_ranking,
@@ -32,11 +33,15 @@ class SequenceRecommender(SequentialRecommender):
         config: RecBole's config.
         dataset: The training split.
         settings: The model's own settings.
+
+    Attributes:
+        batch: What the rows of a training batch are a part of; the trainer sets it.
     """
 
     def __init__(self, config: Any, dataset: Any, settings: SequenceSettings) -> None:
         super().__init__(config, dataset)
         self.settings = settings
+        self.batch: Batch = WHOLE
         self.item_embedding = nn.Embedding(self.n_items, settings.hidden_size, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight, std=settings.initializer_range)
 
@@ -45,9 +50,10 @@ class SequenceRecommender(SequentialRecommender):
         """State at each input position ``[B, T, D]``, and further terms of the loss."""
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Next-item loss, then the model's further terms."""
+        """Next-item loss, then the model's further terms; all of the whole :attr:`batch`."""
         hidden, terms = self.hidden_states(interaction)
-        return (self.next_item_loss(hidden, interaction), *terms)
+        loss = self.batch.mean_over_targets(self.next_item_loss(hidden, interaction))
+        return (loss, *terms)
 
     def next_item_loss(
         self, hidden: Tensor, interaction: Any, users: Tensor | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from recbole_fofa import processes
 from recbole_fofa.model.network import Adaptation
 from recbole_fofa.model.structure import count_structures, keep_probabilities
 from recbole_fofa.trainer.hooks import Hook, Numbers
@@ -43,16 +44,17 @@ class StructureMonitor(Hook):
 
     def on_epoch_end(self, trainer: FofaTrainer, epoch: int) -> Numbers:
         """Mean keep probability over all blocks, and of each."""
-        return keep_rates(self._trained.stacked()[1]) if self._trained else {}
+        found = self._trained.stacked()
+        return keep_rates(found[1]) if found is not None else {}
 
     def on_evaluation_end(
         self, trainer: FofaTrainer, epoch: int, result: Mapping[str, float]
     ) -> Numbers:
         """Distribution of the structures of the users who were evaluated."""
-        seen, self._evaluated = self._evaluated, _Seen()
-        if not seen:
+        found, self._evaluated = self._evaluated.stacked(), _Seen()
+        if found is None:
             return {}
-        structure, soft = seen.stacked()
+        structure, soft = found
         settings = trainer.model.settings
         # With a budget for all blocks, to keep them all is what was asked for.
         is_meant = trainer.model.keep_all or target_keep_rate(settings) == 1.0
@@ -87,9 +89,16 @@ class _Seen:
         self.structures.append(adaptation.structure.detach())
         self.soft.append(keep_probabilities(adaptation.logits.detach()))  # type: ignore[union-attr]
 
-    def stacked(self) -> tuple[Tensor, Tensor]:
-        """Both ``[n, L]``, on the CPU."""
-        return torch.cat(self.structures).cpu(), torch.cat(self.soft).double().cpu()
+    def stacked(self) -> tuple[Tensor, Tensor] | None:
+        """Both ``[n, L]``, on the CPU, of all processes; ``None`` if none has seen any."""
+        own = (
+            (torch.cat(self.structures).cpu(), torch.cat(self.soft).double().cpu()) if self else ()
+        )
+        everybodys = [found for found in processes.all_gather(own) if found]
+        if not everybodys:
+            return None
+        structures, soft = zip(*everybodys, strict=True)
+        return torch.cat(structures), torch.cat(soft)
 
 
 def keep_rates(soft: Tensor) -> dict[str, float]:

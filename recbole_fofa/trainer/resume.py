@@ -19,7 +19,7 @@ LAST_SUFFIX = "-last.pth"
 _MAY_DIFFER = frozenset(
     """epochs output_dir checkpoint_dir data_path quiet show_progress state log_wandb wandb_project
     loss_decimal_place device_eval device_profiles device_candidates use_gpu gpu_id
-    extra_settings""".split()
+    extra_settings nproc world_size ip port group_offset""".split()
 )
 _SCORE = "the best epoch so far was chosen by other validation scores"
 _MUST_AGREE = {
@@ -68,8 +68,8 @@ def find_checkpoint(place: str | Path, model: str) -> Path:
     return last if last.is_file() else newest
 
 
-def load_newest(path: Path, device: torch.device) -> dict[str, Any]:
-    """State of the last epoch that was kept; makes good what a kill left undone.
+def make_good(path: Path) -> None:
+    """Repair what a kill left undone, so that a checkpoint is that of the last epoch that was kept.
 
     An epoch that is the best one is written twice, first as the best, then as the last. A run that
     was killed between the two goes on from the first of them, which holds all that the second would
@@ -77,12 +77,10 @@ def load_newest(path: Path, device: torch.device) -> dict[str, Any]:
 
     Args:
         path: A checkpoint.
-        device: Where tensors are put.
 
     Raises:
         CheckpointError: If a file cannot be read, or the best epoch's is not there.
     """
-    state = load_checkpoint(path, device)
     best = beside(path, ".pth")
     if not best.is_file():
         raise CheckpointError(
@@ -92,11 +90,9 @@ def load_newest(path: Path, device: torch.device) -> dict[str, Any]:
     for ending in (".pth", LAST_SUFFIX, ".config.yaml"):
         beside(path, f"{ending}.part").unlink(missing_ok=True)
     if path != best:
-        of_best = load_checkpoint(best, device)
-        if of_best["epoch"] > state["epoch"]:
+        of_best = load_checkpoint(best)
+        if of_best["epoch"] > load_checkpoint(path)["epoch"]:
             save_checkpoint(of_best, path)
-            return of_best
-    return state
 
 
 def changed_settings(

@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer
 from recbole.utils import set_color
 
-from recbole_fofa.compat import SafeCollector, tensorboard_folder, unused_path
-from recbole_fofa.data.dataset import POSITION
-from recbole_fofa.data.sequences import Histories
+from recbole_fofa import processes
+from recbole_fofa.compat import tensorboard_folder, unused_path
 from recbole_fofa.errors import CheckpointError, TrainingDivergedError
 from recbole_fofa.trainer.checkpoint import (
     check_items,
@@ -25,6 +23,7 @@ from recbole_fofa.trainer.checkpoint import (
 )
 from recbole_fofa.trainer.disk import check_space, explains_the_disk
 from recbole_fofa.trainer.divergence import first_culprit
+from recbole_fofa.trainer.evaluation import EvaluatingTrainer
 from recbole_fofa.trainer.hooks import Hook, Step, load_hooks
 from recbole_fofa.trainer.progress import EpochProgress
 from recbole_fofa.trainer.record import EpochRecord
@@ -33,12 +32,13 @@ from recbole_fofa.trainer.resume import (
     beside,
     changed_settings,
     find_checkpoint,
-    load_newest,
+    make_good,
     set_rates,
 )
+from recbole_fofa.trainer.shared_training import SharedTraining
 
 
-class FofaTrainer(Trainer):
+class FofaTrainer(EvaluatingTrainer):
     """What every model gets, RecBole's own included.
 
     ``<name>.pth`` holds the best epoch and is what is tested, as in RecBole. ``<name>-last.pth``
@@ -51,23 +51,26 @@ class FofaTrainer(Trainer):
     """
 
     def __init__(self, config: Any, model: Any) -> None:
+        # RecBole looks for the folder and then makes it, which two processes may do at once.
+        Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
         with tensorboard_folder(config["output_dir"]):
             super().__init__(config, model)
-        self.eval_collector = SafeCollector(config)
         # RecBole's name ends with the second, which is too coarse for short runs.
-        self.saved_model_file = str(unused_path(Path(self.saved_model_file)))
+        self.saved_model_file = processes.from_main(str(unused_path(Path(self.saved_model_file))))
         self.hooks: list[Hook] = [*self._own_hooks(), *load_hooks(config["hooks"] or [])]
         self._record = EpochRecord(None)
         self._numbers: dict[str, float] = {}
         self._loader: Any = None
-        self._eval_histories: Histories | None = None
         self._resumed: dict[str, Any] | None = None
         self._latest_valid_result: Any = None
         self._items = ""
         self._epoch = 0
         self._step = 0
         self.n_steps = 0
-        self._batch: Interaction | None = None
+        self._shared: SharedTraining | None = None
+        if processes.world_size() > 1:
+            self._shared = SharedTraining(model, self.device, config["seed"], self.clip_grad_norm)
+            self.clip_grad_norm = None  # RecBole's place for it is before the gradients are added
 
     @property
     def last_model_file(self) -> Path:
@@ -92,7 +95,7 @@ class FofaTrainer(Trainer):
             if self.start_epoch >= self.epochs or self.cur_step > self.stopping_step:
                 self.logger.info(f"All {self.start_epoch} epochs are done; nothing is trained")
                 return self.best_valid_score, self.best_valid_result
-        if saved:
+        if saved and processes.is_main():
             best = Path(self.saved_model_file)
             check_space([best, self.last_model_file], self.model, self.learner)
             self._record = EpochRecord(beside(best, ".epochs.jsonl"))
@@ -100,19 +103,23 @@ class FofaTrainer(Trainer):
             hook.on_train_start(self)
 
         def after_validation(epoch: int, score: float) -> None:
-            if saved:
+            if saved and processes.is_main():
                 save_checkpoint(self._state(epoch), self.last_model_file)
             if callback_fn is not None:
                 callback_fn(epoch, score)
 
-        after_steps = self.optimizer.register_step_post_hook(self._after_step)
+        around_steps = [self.optimizer.register_step_post_hook(self._after_step)]
+        if self._shared is not None:
+            self._shared.start()
+            around_steps.append(self.optimizer.register_step_pre_hook(self._shared.before_step))
         try:
             with explains_the_disk(self.last_model_file):
                 return super().fit(
                     train_data, valid_data, verbose, saved, show_progress, after_validation
                 )
         finally:
-            after_steps.remove()
+            for handle in around_steps:
+                handle.remove()
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Continue from a checkpoint: weights, optimizer, best score and all generators.
@@ -126,7 +133,10 @@ class FofaTrainer(Trainer):
                 another way to choose the best epoch, or the best epoch's file is not beside it.
         """
         path = find_checkpoint(resume_file, self.config["model"])
-        state = load_newest(path, self.device)
+        if processes.is_main():
+            make_good(path)
+        processes.barrier()
+        state = load_checkpoint(path, self.device)
         changed = changed_settings(state["config"], self.config.settings(), path)
         try:
             self.model.load_state_dict(state["state_dict"])
@@ -145,30 +155,14 @@ class FofaTrainer(Trainer):
         for key, values in changed.items():
             self.logger.warning(f"from epoch {self.start_epoch} on another {key}: {values}")
 
-    def evaluate(  # type: ignore[override]
-        self,
-        eval_data: Any,
-        load_best_model: bool = True,
-        model_file: str | None = None,
-        show_progress: bool = False,
-    ) -> Any:
-        """As RecBole's, with a checkpoint that is read safely and plain numbers as the result."""
-        if load_best_model and eval_data:
-            path = model_file or self.saved_model_file
-            state = load_checkpoint(path, self.device)
-            self.model.load_state_dict(state["state_dict"])
-            self.model.load_other_parameter(state["other_parameter"])
-            self.logger.info(f"Loading model structure and parameters from {path}")
-        self._eval_histories = getattr(getattr(eval_data, "_dataset", None), "histories", None)
-        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        return result and {name: float(value) for name, value in result.items()}
-
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> Any:
         self._epoch, self._step = epoch_idx, 0
         if hasattr(train_data, "set_epoch"):
             train_data.set_epoch(epoch_idx)
+        if self._shared is not None:
+            self._shared.start_epoch(epoch_idx)
         self.n_steps = len(train_data)
         for hook in self.hooks:
             hook.on_epoch_start(self, epoch_idx)
@@ -178,13 +172,18 @@ class FofaTrainer(Trainer):
             def step(interaction: Interaction) -> Any:
                 self._step += 1
                 self._batch = interaction
-                losses = loss_func(interaction)
+                if self._shared is None:
+                    losses = loss_func(interaction)
+                else:
+                    losses = self._shared.losses(loss_func, interaction, train_data.part)
                 progress.show(
                     losses, self.device if self.gpu_available else None, self._keep_rate()
                 )
                 return losses
 
             losses = super()._train_epoch(progress, epoch_idx, loss_func=step, show_progress=False)
+        if self._shared is not None:
+            self._shared.end_epoch()
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._diverged("the last step's update is not finite")
         self._numbers = self._named_losses(losses)
@@ -261,6 +260,8 @@ class FofaTrainer(Trainer):
         )
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        if not processes.is_main():
+            return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         state = self._state(epoch)
         # RecBole saves the best epoch before it notes that epoch's result.
@@ -270,7 +271,7 @@ class FofaTrainer(Trainer):
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
     def _state(self, epoch: int) -> dict[str, Any]:
-        generator = getattr(self._loader, "generator", None)
+        generator, shared = getattr(self._loader, "generator", None), self._shared
         return {
             "config": self.config.settings(),
             "epoch": epoch,
@@ -280,7 +281,7 @@ class FofaTrainer(Trainer):
             "state_dict": self.model.state_dict(),
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
-            "random": random_states(self.device),
+            "random": shared.random_states() if shared else random_states(self.device),
             "items": self._items,
             "loader": generator.get_state() if generator is not None else None,
         }
@@ -290,19 +291,3 @@ class FofaTrainer(Trainer):
             self._loader.generator.set_state(state["loader"].cpu())
         restore_random_states(state["random"], self.device)
         self._resumed = None
-
-    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
-        interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
-        if bool(scores.isnan().any()):
-            self._batch = interaction
-            raise self._diverged("scores are not a number after training")
-        if self.config["mask_history"] and self._eval_histories is not None:
-            self._mask_history(interaction, scores, self._eval_histories)
-        return interaction, scores, positive_u, positive_i
-
-    @staticmethod
-    def _mask_history(interaction: Interaction, scores: torch.Tensor, histories: Histories) -> None:
-        """No item that the user has had, however long ago, is ranked."""
-        positions = interaction[POSITION].cpu().numpy()
-        seen = histories.slices(histories.starts[positions], positions).to(scores.device)
-        scores.scatter_(1, seen, -torch.inf)

@@ -101,6 +101,8 @@ def check_space(config: FofaConfig, space: Space) -> None:
         ConfigError: Names each setting that does not exist or cannot have such a value.
     """
     faults = [f"{name} is no setting to search for" for name in _NOT_SEARCHED if name in space]
+    if config.launch is not None:
+        faults.append("nproc and world_size: each trial trains in one process; leave them out")
     for name in [name for name in space if name not in _NOT_SEARCHED]:
         others = [other for other in space if other != name]
         for value in space[name].edges():

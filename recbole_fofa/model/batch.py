@@ -1,0 +1,38 @@
+"""What a loss over a batch must know when some rows of the batch are in other processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Batch:
+    """A batch that is here as a whole, so that there is nothing to add and nothing to leave out.
+
+    Training in several processes hands in another one. Every process then has the loss of the
+    whole batch, and of its gradient the part that comes through the process's own rows.
+    """
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum over the whole batch, from the sum over the rows that are here."""
+        return value
+
+    def mean_over_rows(self, value: Tensor) -> Tensor:
+        """Mean over the rows of the whole batch, from that over the rows that are here."""
+        return value
+
+    def mean_over_targets(self, value: Tensor) -> Tensor:
+        """Mean over the targets of the whole batch, from that over the targets that are here."""
+        return value
+
+    def exponential(self, like: Tensor) -> Tensor:
+        """Exponential noise of a tensor's shape ``[B, ...]``; a row's noise is its own."""
+        return torch.empty_like(like).exponential_()
+
+    def integers(self, high: int, n_rows: int, device: torch.device) -> Tensor:
+        """For each row that is here a random number below ``high``, ``[n_rows]``."""
+        return torch.randint(high, (n_rows,), device=device)
+
+
+WHOLE = Batch()
+"""The batch of one process."""
