@@ -186,6 +186,23 @@ Users a second on one core, in batches of 256, with the bytes of each payload bu
 {tables.throughput()}
 
 {origin(read_lines("throughput")[-8:])}
+
+## Lists for many histories
+
+A file of histories to a file of lists (`recommend_many`), ml-100k's items, one core; the smallest
+file first and last. "One call" is `recommend` for a single history.
+
+{tables.serving()}
+
+{origin(read_lines("serving")[-4:])}
+
+## Many users, computed
+
+From the costs above of one user on one core, {tables.INTERACTIONS_A_USER} interactions a user and
+ml-100k's 1,682 items; an epoch is one of ForwardOFA in session training (the table in the README).
+Nothing of this was run.
+
+{tables.many_users()}
 """
 
 

@@ -291,3 +291,57 @@ def origin(lines: Sequence[Line]) -> str:
         f"```bash\n{commands}\n```\n\nCommits {commits}; {one['hardware']}, threads: {threads}; "
         f"Python {one['python']}, {versions}."
     )
+
+
+def serving() -> str:
+    """Lists for many histories, in the order in which they were measured."""
+    lines = read_lines("serving")[-4:]
+    return table(
+        "histories | seconds | a second | memory that the process grew by | one call",
+        [
+            [
+                f"{line['histories']:,}",
+                line["seconds"],
+                f"{line['a_second']:,.0f}",
+                f"{line['peak_memory_growth_bytes'] / 1e6:.0f} MB",
+                f"{line['single_call_ms']:.1f} ms",
+            ]
+            for line in lines
+        ],
+    )
+
+
+def many_users() -> str:
+    """Bytes and core hours for many users, from the measured costs of one."""
+    adapt = read_lines("throughput")[-8]["users_per_second"]
+    lists = max(read_lines("serving")[-4:], key=lambda line: line["histories"])["a_second"]
+    epoch = next(x for x in reversed(read_lines("speed")) if x["way"].startswith("ForwardOFA"))
+    seconds = epoch["seconds_per_epoch"] / ML_100K_TARGETS
+    payload = mean(
+        line["payload_bytes"]
+        for line in read_lines("payload")
+        if line["way"] == "low rank 16, fp16" and line["dataset"] == "ml-100k"
+    )
+    rows = []
+    for users in (10**6, 10**8, 10**9):
+        interactions = users * INTERACTIONS_A_USER
+        rows.append(
+            [
+                f"10^{len(str(users)) - 1}",
+                f"{32 * interactions / 1e9:,.1f} GB",
+                f"{interactions * seconds / 3600:,.0f}",
+                f"{users / adapt / 3600:,.1f}",
+                f"{users * payload / 1e9:,.1f} GB",
+                f"{users / lists / 3600:,.1f}",
+            ]
+        )
+    return table(
+        "users | histories in memory | core hours an epoch | core hours to adapt to all | "
+        "all payloads, fp16 | core hours for all lists",
+        rows,
+    )
+
+
+ML_100K_TARGETS = 100_000 - 3 * 943
+"""Of training: all interactions but the first and the last two of each user."""
+INTERACTIONS_A_USER = 100

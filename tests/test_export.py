@@ -280,6 +280,32 @@ def test_faults_are_told_before_anything_is_written(
     assert not (tmp_path / "x").exists()
 
 
+def test_parts_are_all_users_together(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """By their number, or by the place among the processes of a launcher."""
+    assert export(checkpoint, tmp_path / "x", "--shard", "1/2") == 0
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert export(checkpoint, tmp_path / "x") == 0
+    parts = [tmp_path / f"x-{number:05d}-of-00002" for number in (1, 2)]
+    bundles = {(part / "base.safetensors").read_bytes() for part in parts}
+    lines = [
+        json.loads(line)
+        for part in parts
+        for line in (part / "manifest.jsonl").read_text().splitlines()
+    ]
+    _, _, dataset, *_ = load_data_and_model(checkpoint)
+    assert [line["user"] for line in lines] == population(dataset).users
+    device = DeviceRuntime(bundles.pop())
+    assert not bundles
+    for part, line in ((parts[0], lines[0]), (parts[1], lines[-1])):
+        device.apply((part / line["file"]).read_bytes())
+    assert export(checkpoint, tmp_path / "x", "--shard", "61/61") == 0
+    assert export(checkpoint, tmp_path / "y", "--shard", "1/61") == 2
+    assert "has none of 60 users" in capsys.readouterr().err
+
+
 def test_another_export_is_not_written_over(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

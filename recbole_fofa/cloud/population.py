@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,18 @@ class Population:
     ends: np.ndarray
     histories: Histories
     item_tokens: list[str]
+
+    def part(self, number: int, of: int) -> Population:
+        """The ``number``-th of ``of`` parts of the users, counted from 0.
+
+        Raises:
+            ConfigError: If there are fewer users than parts.
+        """
+        first, last = (len(self.users) * place // of for place in (number, number + 1))
+        if first == last:
+            raise ConfigError(f"part {number + 1} of {of} has none of {len(self.users)} users")
+        mine = slice(first, last)
+        return replace(self, users=self.users[mine], begins=self.begins[mine], ends=self.ends[mine])
 
 
 def population(dataset: Any, users: Sequence[str] | None = None) -> Population:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recbole_fofa.device_profile import load_profile, shipped_profiles
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.subcommands.shards import add_shard, chosen_shard, shard_path
 
 
 def main(argv: Sequence[str]) -> int:
@@ -18,7 +19,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     profile = load_profile(arguments.profile)  # before anything slow
     users = _users(arguments)
-    _need_folder(arguments.output_dir)
+    shard = chosen_shard(arguments.shard)
+    folder = shard_path(arguments.output_dir, shard)
+    _need_folder(folder)
     if arguments.format != "payload":
         _need_onnx(arguments.format)
     from recbole_fofa.cloud.assemble import check_exportable
@@ -28,12 +31,12 @@ def main(argv: Sequence[str]) -> int:
 
     _, model, dataset, *_ = load_data_and_model(arguments.checkpoint)
     check_exportable(model)
-    people = population(dataset, users)
+    people = population(dataset, users).part(*shard)
     manifest = export(
         model,
         people,
         profile,
-        arguments.output_dir,
+        folder,
         form=arguments.format,
         show_progress=not arguments.quiet,
     )
@@ -72,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="check the files of N users against the model; sizes and latency to report.json",
     )
+    add_shard(parser, "users")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     return parser
 
@@ -98,10 +102,10 @@ def _users(arguments: argparse.Namespace) -> list[str] | None:
     return users
 
 
-def _need_folder(folder: str) -> None:
+def _need_folder(folder: Path) -> None:
     from recbole_fofa.config.report import not_writable
 
-    reason = not_writable(Path(folder).absolute())
+    reason = not_writable(folder.absolute())
     if reason:
         raise ConfigError(f"cannot write to {folder} (--output_dir): {reason}")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.subcommands.shards import add_shard, chosen_shard, shard_path
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,11 +34,8 @@ def main(argv: Sequence[str]) -> int:
         history = arguments.history.replace(",", " ").split()
         _show(recommender.recommend([history], arguments.k, **options)[0])
         return 0
-    shard = arguments.shard or _launched_shard()
-    target = Path(arguments.output)
-    if shard != (0, 1):
-        name = f"{target.stem}-{shard[0] + 1:05d}-of-{shard[1]:05d}{target.suffix}"
-        target = target.with_name(name)
+    shard = chosen_shard(arguments.shard)
+    target = shard_path(arguments.output, shard)
     totals = recommend_many(
         recommender,
         arguments.histories,
@@ -66,11 +63,6 @@ def _candidates(path: str) -> list[str]:
         raise ConfigError(f"--candidates {path}: {error}") from None
 
 
-def _launched_shard() -> tuple[int, int]:
-    """The place among the processes of torch's launcher; they need not talk to each other."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_recbole_fofa recommend",
@@ -92,12 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mask_history", action="store_true", help="no item of the history")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     parser.add_argument("--threads", type=_positive, help="CPU threads of torch")
-    parser.add_argument(
-        "--shard",
-        type=_shard,
-        metavar="I/N",
-        help="answer the I-th of N parts of the lines only (under torchrun: one for each process)",
-    )
+    add_shard(parser, "lines")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     return parser
 
@@ -106,10 +93,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 2/8")
-    return int(number) - 1, int(count)
