@@ -1,9 +1,9 @@
 """How long until stock SASRec's best validation score, against the time that stock takes, ml-100k.
 
-Stock's score and the epoch that reached it come from its own finished run (``stock_recbole.py``, same
-seed and batch size). Its seconds an epoch, validation included, are measured here, beside ours: one
-epoch with autograd's anomaly mode on, as RecBole's users have it, and one with it off. Ours train
-until they are there. Each in a process of its own, one after the other.
+Score and epoch of stock come from its own finished run (``stock_recbole.py``, same seed and batch
+size). Its seconds an epoch, validation included, are measured here, beside ours: one epoch with
+autograd's anomaly mode on, as users of RecBole have it, and one with it off. Ours train until they
+are there. Each in a process of its own, one after the other.
 
     python benchmarks/time_to_quality.py --seeds 1 2 --threads 1
 """
