@@ -1,7 +1,7 @@
 """The README's section of results and ``docs/results.md``, from the lines in ``results/``.
 
 python benchmarks/report.py            # prints both
-python benchmarks/report.py --write    # writes both
+python benchmarks/report.py --write    # writes both, and the README's figure
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import sys
 
 import head_to_head_tables
 import tables
+from opening_figure import write_figure
 from record import RESULTS, read_lines
 from tables import origin, runs
 
 ROOT = RESULTS.parent.parent
 README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
+FIGURE = ROOT / "docs" / "figures" / "accuracy_vs_macs.svg"
 DEFAULT_THREADS = 2
 """Of the machine that measured the whole default command."""
 START, END = "<!-- results -->\n", "<!-- /results -->\n"
@@ -214,6 +216,7 @@ def main() -> None:
     after = rest.split(END)[1]
     README.write_text(f"{before}{START}{readme()}{END}{after}", encoding="utf-8")
     DETAILS.write_text(details(), encoding="utf-8")
+    write_figure(FIGURE)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<note>[^>]+) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-SHORT = "--epochs=1 --torch_threads=1 --MAX_ITEM_LIST_LENGTH=10"
+SHORT = "--epochs=1 --torch_threads=1 --MAX_ITEM_LIST_LENGTH=10 --train_batch_size=512"
 """What a training command gets where it does not say how long; SASRec by prefixes takes minutes."""
 
 
@@ -87,8 +87,9 @@ def test_blocks_run(page: Path, tmp_path: Path) -> None:
     if not mine:
         return
     environment = prepared(tmp_path)
-    own = write_cycle(tmp_path / "path" / "to").rename(tmp_path / "path" / "to" / "clicks.inter")
-    own.with_suffix(".inter.gz").write_bytes(gzip.compress(own.read_bytes()))
+    own = write_cycle(tmp_path / "made").read_bytes()
+    (tmp_path / "path" / "to").mkdir(parents=True)
+    (tmp_path / "path" / "to" / "clicks.inter.gz").write_bytes(gzip.compress(own))
     python = "".join(
         f"run_bash({block.text!r})\n" if block.kind == "bash" else block.text for block in mine
     )
