@@ -469,7 +469,33 @@ def test_a_bundle_from_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
     assert capsys.readouterr().out.startswith("bundle ")
     histories = [["i1", "i3"], []]
     assert load(tmp_path / "b").recommend(histories) == load(written).recommend(histories)
-    assert main(["bundle", "--checkpoint", str(checkpoint), "--output_dir", str(checkpoint)]) == 2
+
+
+@pytest.mark.parametrize("name", ["file", "folder", "."])
+def test_only_a_bundle_is_replaced_by_a_bundle(
+    bundle: Path, tmp_path: Path, name: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").touch()
+    (checkpoint,) = (path for path in bundle.parent.glob("*.pth") if "-last" not in path.name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["bundle", "--checkpoint", str(checkpoint), "--output_dir", name]) == 2
+    assert "is there and no bundle" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "mine"]
+
+
+def test_a_bundle_that_is_replaced_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    trainer, (train, *_) = trainer_of(tmp_path)
+    folder, neighbour = tmp_path / "bundle", tmp_path / "bundle.old"
+    neighbour.mkdir()
+    (neighbour / "mine").touch()
+    for _ in range(2):
+        write_bundle(folder, trainer.model, trainer.config, train._dataset, {})
+    assert (neighbour / "mine").exists() and len(list(folder.iterdir())) == 5
+    assert {path.name for path in tmp_path.iterdir()} >= {"bundle", "bundle.old"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_checkpoint_of_recbole_needs_trust(tmp_path: Path, capsys: Any) -> None:

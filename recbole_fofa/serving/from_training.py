@@ -39,7 +39,7 @@ def write_bundle(
 
     Raises:
         ConfigError: If the model cannot answer for a history alone; nothing is written.
-        OSError: If the folder cannot be written.
+        OSError: If the folder cannot be written, or is there and no bundle.
     """
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         raise ConfigError(f"{config['model']} reads no histories, so that it has no bundle")
