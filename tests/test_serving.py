@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from small import cycle_settings, known_to, trainer_of
 from recbole_fofa import load, recommend_many
 from recbole_fofa.command_line import main
 from recbole_fofa.errors import CheckpointError, ConfigError, DataError, FofaError
-from recbole_fofa.quick_start import run_recbole_fofa
+from recbole_fofa.quick_start import checked_config, load_data_and_model, run_recbole_fofa
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving import many
 from recbole_fofa.serving.from_training import write_bundle
@@ -288,6 +289,49 @@ def sealed(folder: Path) -> None:
         manifest["files"][name] = _digest((folder / name).read_bytes())
     manifest["fingerprint"] = _digest(_json(manifest))[:16]
     (folder / MANIFEST).write_bytes(_json(manifest))
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there after the module ``foreign`` was run."""
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "ran"
+    sys.modules.pop("foreign", None)
+
+
+def test_hooks_that_a_file_names_are_not_run(
+    bundle: Path, tmp_path: Path, ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(bundle, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hooks": ["foreign.Hook"]}))
+    sealed(folder)
+    assert load(folder).recommend([["i1"]], 3)[0].items
+    state = {"config": {"hooks": ["foreign.Hook"]}, "items": "", "state_dict": {}}
+    torch.save({**state, "other_parameter": None}, tmp_path / "forged.pth")
+    with pytest.raises(CheckpointError, match="other items"):
+        load_data_and_model(tmp_path / "forged.pth")
+    assert not ran.exists()
+
+
+def test_a_text_that_recbole_would_run_is_refused() -> None:
+    """Of a checkpoint's settings too: they are checked before the model is built."""
+    with pytest.raises(ConfigError, match="teacher must be CrossNet or CIN"):
+        checked_config(config_dict={"model": "KD_DAGFM", "teacher": "print(1) or CrossNet"})
+    assert checked_config(config_dict={"model": "KD_DAGFM", "teacher": "CIN"})["teacher"] == "CIN"
+
+
+def test_a_bundle_of_a_model_without_histories_is_refused(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "model": "BPR"}))
+    (folder / "config.json").write_text('{"model": "BPR", "dataset": "cycle"}')
+    sealed(folder)
+    with pytest.raises(CheckpointError, match="BPR reads no histories"):
+        load(folder)
 
 
 plain = st.one_of(st.none(), st.integers(-5, 99), st.text(max_size=4), st.just([]), st.just({}))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from recbole.utils import ModelType
 
 from recbole_fofa.compat import quiet_known_warnings
 from recbole_fofa.config import FofaConfig
@@ -255,8 +256,11 @@ def _built(
         raise ConfigError(f"device must be cpu or cuda, not {device!r}")
     if str(device).startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("device is cuda, but torch finds no GPU here: set device to cpu")
-    given = {"use_gpu": device != "cpu"}
+    # Checks import hooks to see whether they can be: nothing is run because a bundle names it.
+    given = {"use_gpu": device != "cpu", "hooks": []}
     config = FofaConfig(model or bundle.model, config_dict=bundle.config | given, needs_data=False)
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        raise CheckpointError(f"{bundle.model} reads no histories, so that it has no bundle")
     try:
         network = config.model_class(config, _ItemsAlone(config, len(vocabulary)))
         network.load_state_dict(bundle.weights)
