@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -473,6 +474,7 @@ def killed_after(n_chunks: int, answerer: Any) -> Any:
         ("a.jsonl", '{"user": 1}', "line 3: needs a list of tokens"),
         ("a.jsonl", "[1.5]", "line 3 holds 1.5"),
         ("a.jsonl", "[1", "line 3: "),
+        ("a.jsonl", '{"user": "\\ud800", "history": []}', "line 3: "),
         ("a.txt", b"\xff", "line 3: "),
     ],
 )
@@ -486,6 +488,66 @@ def test_a_malformed_line_is_told_before_anything_is_written(
     assert recommend(bundle, *words) == 2
     assert said in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_cannot_take_the_lists_is_told_first(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "histories.txt"
+    write_histories(source, 3)
+    before = source.read_text()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.txt").symlink_to(source)
+    found = sorted(tmp_path.iterdir())
+    for name, said in [
+        ("histories.txt", "is the file of the histories"),
+        ("link.txt", "is the file of the histories"),
+        ("folder", "it is a folder"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            recommend_many(load(bundle), source, tmp_path / name, show_progress=False)
+    assert source.read_text() == before and sorted(tmp_path.iterdir()) == found
+
+
+def test_all_that_follows_the_first_tab_is_history(recommender: Recommender, tmp_path: Path) -> None:
+    source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
+    source.write_text("u1\ti1\tnew\ti3\r\nu2\ti1\t\n\ti1 new\nu3\t\n")
+    recommend_many(recommender, source, target, show_progress=False)
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [line["user"] for line in lines] == ["u1", "u2", "", "u3"]
+    assert [line["n_unknown"] for line in lines] == [1, 0, 1, 0]
+    assert [line["source"] for line in lines] == ["model", "model", "model", "popularity"]
+    assert lines[0]["items"] == recommender.recommend(["i1", "i3"]).items
+
+
+def test_memory_does_not_grow_with_what_was_done_before(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    """Places of lines that stay are not kept: 16,384 lines would be half a megabyte of them."""
+    target = tmp_path / "lists.jsonl"
+    part, job = tmp_path / "lists.jsonl.part", {"k": 1}
+    (tmp_path / "lists.jsonl.job").write_text(json.dumps(job))
+    part.write_bytes(b"x" * 30 + b"\n" + b"{}\n" * (16 * many.HISTORIES_AT_ONCE + 7) + b"{")
+    tracemalloc.start()
+    try:
+        assert many._resume(target, job) == (part, 16 * many.HISTORIES_AT_ONCE)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert part.stat().st_size == 31 + 3 * (16 * many.HISTORIES_AT_ONCE - 1)
+    assert peak < 200_000
+
+
+def test_other_candidates_are_another_call(recommender: Recommender, tmp_path: Path) -> None:
+    """Also where numpy's own text shows the first and last three alone."""
+    source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
+    write_histories(source, 3)
+    one, other = np.arange(2000), np.arange(2000)
+    other[1000] = 7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recommender, "answerer", killed_after(0, recommender.answerer))
+        with pytest.raises(Killed):
+            recommend_many(recommender, source, target, candidates=one, show_progress=False)
+    with pytest.raises(DataError, match="differs in options"):
+        recommend_many(recommender, source, target, candidates=other, show_progress=False)
 
 
 def test_one_history_on_the_command_line(bundle: Path, capsys: Any) -> None:
