@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +27,8 @@ from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving import many
 from recbole_fofa.serving.from_training import write_bundle
 from recbole_fofa.serving.model_bundle import MANIFEST, _digest, _json
-from recbole_fofa.serving.recommend import Recommender
+from recbole_fofa.serving.recommend import Recommender, _best
+from recbole_fofa.subcommands.shards import chosen_shard, shard_path
 
 N_ITEMS = 15
 TOKENS = [f"i{n}" for n in range(N_ITEMS)]
@@ -143,6 +145,31 @@ def test_numbers_are_tokens_as_they_are_written(tmp_path: Path) -> None:
     assert recommender.recommend([], 3) == []
 
 
+def test_a_column_of_histories_may_have_any_labels(recommender: Recommender) -> None:
+    histories = [["i1", "i2"], ["i3"]]
+    column = pd.Series(histories, index=["u7", "u8"])
+    assert recommender.recommend(column, 3) == recommender.recommend(histories, 3)
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda n: st.lists(
+            st.lists(st.sampled_from([0.0, 1.0, 2.0, -np.inf]), min_size=40, max_size=40),
+            min_size=n,
+            max_size=n,
+        )
+    ),
+    k=st.integers(0, 40),
+)
+def test_of_equal_scores_the_lower_number_is_first(rows: list[list[float]], k: int) -> None:
+    scores = np.array(rows, dtype=np.float32)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    for row, own, found in zip(scores, expected, _best(scores, k), strict=True):
+        n_finite = int(np.isfinite(row[own]).sum())
+        assert found[:n_finite].tolist() == own[:n_finite].tolist()
+        assert not np.isfinite(row[found[n_finite:]]).any()
+
+
 @pytest.mark.parametrize(
     ("histories", "said"),
     [
@@ -185,6 +212,10 @@ def test_a_profile_limits_structures(bundle: Path, tmp_path: Path) -> None:
         for name in (None, str(profile))
     )
     assert free == "111" and limited.count("1") == 1
+    for n in range(1, 4):
+        recommender.recommend([["i1"]], 3, profile=str(profile), candidates=TOKENS[:n])
+    assert len(recommender._limits) == 4
+    assert not any(info.items for info in recommender._limits.values())
 
 
 def test_faults_of_a_call(bundle: Path, tmp_path: Path) -> None:
@@ -209,6 +240,21 @@ def test_faults_of_a_call(bundle: Path, tmp_path: Path) -> None:
 def test_a_model_without_structures_has_no_profiles(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="SASRec has no structures"):
         load(bundle_of(tmp_path, "SASRec", epochs=1)).recommend([["i1"]], profile="low")
+
+
+class Astray(ForwardOFA):
+    """A model that misses something that a history alone does not bring."""
+
+    def decide(self, *_: Any) -> Any:
+        raise AttributeError("no such thing")
+
+
+def test_any_error_of_a_model_is_that_it_has_no_bundle(tmp_path: Path) -> None:
+    trainer, (train, *_) = trainer_of(tmp_path)
+    trainer.config.model_class = Astray
+    with pytest.raises(ConfigError, match="history alone: no such thing"):
+        write_bundle(tmp_path / "bundle", trainer.model, trainer.config, train._dataset, {})
+    assert not (tmp_path / "bundle").exists()
 
 
 class MyOFA(ForwardOFA):
@@ -358,6 +404,18 @@ def test_a_forged_bundle_ends_in_a_clear_error_or_works(
         load(folder).recommend([["i1"]], 3)
 
 
+@pytest.mark.parametrize("name", ["format", "model", "other", "versions"])
+def test_a_manifest_that_lacks_a_name(bundle: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest[name]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    sealed(folder)
+    with contextlib.suppress(CheckpointError):
+        load(folder)
+
+
 def test_files_of_a_manifest_stay_in_the_folder(bundle: Path, tmp_path: Path) -> None:
     """Nothing outside of the folder is read because a manifest says so."""
     folder = tmp_path / "forged"
@@ -490,6 +548,29 @@ def test_a_malformed_line_is_told_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_launchers_place_is_that_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable alone, which other programs set too, is no launcher's."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert chosen_shard(None) == (0, 1)
+    for name, value in (("RANK", "3"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    assert (chosen_shard(None), chosen_shard((0, 2))) == ((3, 4), (0, 2))
+
+
+def test_the_parts_of_a_folder_without_a_name_stand_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"{tmp_path.name}-00002-of-00008"
+    assert shard_path(".", (1, 8)) == tmp_path.parent / name
+    assert shard_path("lists.jsonl", (1, 8)) == Path("lists-00002-of-00008.jsonl")
+    assert shard_path(".", (0, 1)) == Path(".")
+
+
 def test_what_cannot_take_the_lists_is_told_first(bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "histories.txt"
     write_histories(source, 3)
@@ -507,7 +588,9 @@ def test_what_cannot_take_the_lists_is_told_first(bundle: Path, tmp_path: Path) 
     assert source.read_text() == before and sorted(tmp_path.iterdir()) == found
 
 
-def test_all_that_follows_the_first_tab_is_history(recommender: Recommender, tmp_path: Path) -> None:
+def test_all_that_follows_the_first_tab_is_history(
+    recommender: Recommender, tmp_path: Path
+) -> None:
     source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
     source.write_text("u1\ti1\tnew\ti3\r\nu2\ti1\t\n\ti1 new\nu3\t\n")
     recommend_many(recommender, source, target, show_progress=False)

@@ -170,8 +170,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             "recbole_fofa, or make the bundle again"
         )
     rest = {key: value for key, value in manifest.items() if key != "fingerprint"}
-    files = rest.get("files")
-    if manifest.get("fingerprint") != _digest(_json(rest))[:16] or not isinstance(files, dict):
+    is_whole = isinstance(rest.get("files"), dict) and {"model", "other"} <= set(rest)
+    if manifest.get("fingerprint") != _digest(_json(rest))[:16] or not is_whole:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: its fingerprint differs")
     return manifest
 
