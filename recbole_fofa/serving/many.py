@@ -82,7 +82,8 @@ def recommend_many(
         recommender: See :func:`load`.
         source: A line for each history. In ``.jsonl`` files a list of tokens or an object with
             ``history`` and, if wanted, ``user``; in others tokens with blanks between them, after
-            the user and a tab if wanted (what is before the first tab is the user). An empty line is an empty history.
+            the user and a tab if wanted (what is before the first tab is the user). An empty line
+            is an empty history.
         target: JSON lines: ``user`` (if given), ``items``, ``scores``, ``source``, ``n_unknown``,
             ``structure``.
         k: Length of each list.
@@ -92,7 +93,8 @@ def recommend_many(
 
     Raises:
         DataError: If the file cannot be read or a line is malformed (with its number), ``target``
-            is ``source`` or a folder, or an interrupted call had other arguments. Told before anything is computed.
+            is ``source`` or a folder, or an interrupted call had other arguments. Told before
+            anything is computed.
     """
     source, target = Path(source), Path(target)
     _check_target(source, target)
