@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -240,6 +241,15 @@ def test_faults_of_a_call(bundle: Path, tmp_path: Path) -> None:
 def test_a_model_without_structures_has_no_profiles(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="SASRec has no structures"):
         load(bundle_of(tmp_path, "SASRec", epochs=1)).recommend([["i1"]], profile="low")
+
+
+def test_a_bundle_chooses_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that it was trained on may not be there where it answers."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    trainer, (train, *_) = trainer_of(tmp_path, gpu_id="3", use_gpu=False)
+    write_bundle(tmp_path / "bundle", trainer.model, trainer.config, train._dataset, {})
+    load(tmp_path / "bundle")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 class Astray(ForwardOFA):

@@ -18,7 +18,7 @@ from recbole_fofa.serving.recommend import load
 # Where things were, and what came after training: no part of the model.
 _LEFT_OUT = frozenset(
     """data_path output_dir checkpoint_dir resume_from hooks device_eval device_profiles
-    device_candidates benchmark_filename dataset_save_path dataloaders_save_path""".split()
+    device_candidates gpu_id benchmark_filename dataset_save_path dataloaders_save_path""".split()
 )
 
 
