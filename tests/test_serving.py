@@ -558,15 +558,15 @@ def test_a_malformed_line_is_told_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_launchers_place_is_that_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_part_of_a_launchers_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """One variable alone, which other programs set too, is no launcher's."""
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             assert chosen_shard(None) == (0, 1)
-    for name, value in (("RANK", "3"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "4")):
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
     assert (chosen_shard(None), chosen_shard((0, 2))) == ((3, 4), (0, 2))
 

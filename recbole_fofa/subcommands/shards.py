@@ -22,11 +22,10 @@ def add_shard(parser: argparse.ArgumentParser, of_what: str) -> None:
 
 def chosen_shard(given: Shard | None) -> Shard:
     """The given one, or the place among the processes of torch's launcher, or all."""
-    if given is not None:
-        return given
-    from recbole_fofa.processes import place
-
-    return place().rank, place().world_size
+    rank, world_size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    # One of the two alone is no launcher's.
+    launched = (int(rank), int(world_size)) if rank.isdigit() and world_size.isdigit() else (0, 1)
+    return launched if given is None else given
 
 
 def shard_path(path: str | Path, shard: Shard) -> Path:
