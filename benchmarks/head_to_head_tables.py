@@ -29,8 +29,11 @@ def head_to_head() -> str:
 def latest_models() -> dict[tuple[str, str], list[Line]]:
     """Lines of each data set and model, of the settings that were run last."""
     lines = [line for line in read_lines("head_to_head") if "failed" not in line]
-    found = grouped(lines, lambda line: (line["dataset"], line["model"], line["settings_hash"]))
-    return {(dataset, model): own for (dataset, model, _), own in found.items()}
+    last = {(line["dataset"], line["model"]): line["settings_hash"] for line in lines}
+    lines = [
+        line for line in lines if last[line["dataset"], line["model"]] == line["settings_hash"]
+    ]
+    return grouped(lines, lambda line: (line["dataset"], line["model"]))
 
 
 def searches() -> str:

@@ -178,14 +178,16 @@ def load_data_and_model(
         trust_pickle: Whether a ``.pth`` that RecBole wrote is read too, which can run any code.
 
     Returns:
-        config, model, dataset, train_data, valid_data, test_data.
+        config, model, dataset, train_data, valid_data, test_data. The config has no hooks, since
+        those that a file names must not be run.
 
     Raises:
         CheckpointError: If the file is missing, damaged or not one of ours.
     """
     model_file = best_checkpoint(model_file)
     state = load_recbole_checkpoint(model_file) if trust_pickle else load_checkpoint(model_file)
-    config = checked_config(model, config_dict={**state["config"], **(changes or {})})
+    given = {**state["config"], "hooks": [], **(changes or {})}
+    config = checked_config(model, config_dict=given)
     init_seed(config["seed"], config["reproducibility"])
     train_data, valid_data, test_data = prepare_data(config)
     check_items(state, train_data._dataset, model_file)

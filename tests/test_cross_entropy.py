@@ -42,6 +42,14 @@ def test_half_precision_states_meet_a_table_in_single_precision() -> None:
     assert loss.dtype == torch.float32 and hidden.grad.dtype == torch.bfloat16
 
 
+def test_a_second_derivative_is_an_error_and_not_a_part_of_it() -> None:
+    hidden = torch.randn(3, 4, requires_grad=True)
+    loss = cross_entropy(hidden, torch.tensor([1, 2, 0]), torch.randn(5, 4))
+    (gradient,) = torch.autograd.grad(loss.square(), hidden, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 def test_is_not_finite_where_scores_are_not() -> None:
     hidden = torch.full((2, 4), torch.nan, requires_grad=True)
     assert cross_entropy(hidden, torch.tensor([1, 2]), torch.ones(3, 4)).isnan()

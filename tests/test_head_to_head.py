@@ -25,6 +25,25 @@ def benchmarks(tmp_path: Path) -> Path:
     return folder
 
 
+def test_the_settings_that_ran_last_are_those_of_the_latest_line(benchmarks: Path) -> None:
+    """Also where they had been run before others."""
+    for name in ("head_to_head_tables.py", "tables.py"):
+        shutil.copy(ROOT / "benchmarks" / name, benchmarks / name)
+    (benchmarks / "results").mkdir()
+    runs = [("old", 1), ("new", 1), ("old", 2)]
+    lines = [
+        {"dataset": "ring", "model": "ours", "settings_hash": mark, "seed": seed}
+        for mark, seed in runs
+    ]
+    (benchmarks / "results" / "head_to_head.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines)
+    )
+    program = "from head_to_head_tables import latest_models as f; print(list(f().values()))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=benchmarks, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == str([[lines[0], lines[2]]])
+
+
 @pytest.mark.slow
 def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     settings = cycle_settings(tmp_path, epochs=1)

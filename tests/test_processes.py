@@ -183,8 +183,9 @@ def entry_settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 def assert_written_once(folder: Path, n_epochs: int) -> None:
     saved = folder / "saved"
-    kinds = [path.name.split(".", 1)[1] for path in sorted(saved.iterdir()) if path.is_file()]
+    kinds = [path.name.split(".", 1)[1] for path in saved.iterdir() if path.is_file()]
     assert sorted(kinds) == ["config.yaml", "epochs.jsonl", "pth", "pth"]
+    assert len([path for path in saved.iterdir() if path.is_dir()]) == 1  # the bundle
     (record,) = saved.glob("*.epochs.jsonl")
     lines = [json.loads(line) for line in record.read_text().splitlines()]
     assert [(line["epoch"], line["phase"]) for line in lines] == [

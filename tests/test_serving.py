@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
+import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -19,12 +23,13 @@ from small import cycle_settings, known_to, trainer_of
 from recbole_fofa import load, recommend_many
 from recbole_fofa.command_line import main
 from recbole_fofa.errors import CheckpointError, ConfigError, DataError, FofaError
-from recbole_fofa.quick_start import run_recbole_fofa
+from recbole_fofa.quick_start import checked_config, load_data_and_model, run_recbole_fofa
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving import many
 from recbole_fofa.serving.from_training import write_bundle
 from recbole_fofa.serving.model_bundle import MANIFEST, _digest, _json
-from recbole_fofa.serving.recommend import Recommender
+from recbole_fofa.serving.recommend import Recommender, _best
+from recbole_fofa.subcommands.shards import chosen_shard, shard_path
 
 N_ITEMS = 15
 TOKENS = [f"i{n}" for n in range(N_ITEMS)]
@@ -141,6 +146,31 @@ def test_numbers_are_tokens_as_they_are_written(tmp_path: Path) -> None:
     assert recommender.recommend([], 3) == []
 
 
+def test_a_column_of_histories_may_have_any_labels(recommender: Recommender) -> None:
+    histories = [["i1", "i2"], ["i3"]]
+    column = pd.Series(histories, index=["u7", "u8"])
+    assert recommender.recommend(column, 3) == recommender.recommend(histories, 3)
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda n: st.lists(
+            st.lists(st.sampled_from([0.0, 1.0, 2.0, -np.inf]), min_size=40, max_size=40),
+            min_size=n,
+            max_size=n,
+        )
+    ),
+    k=st.integers(0, 40),
+)
+def test_of_equal_scores_the_lower_number_is_first(rows: list[list[float]], k: int) -> None:
+    scores = np.array(rows, dtype=np.float32)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    for row, own, found in zip(scores, expected, _best(scores, k), strict=True):
+        n_finite = int(np.isfinite(row[own]).sum())
+        assert found[:n_finite].tolist() == own[:n_finite].tolist()
+        assert not np.isfinite(row[found[n_finite:]]).any()
+
+
 @pytest.mark.parametrize(
     ("histories", "said"),
     [
@@ -183,6 +213,10 @@ def test_a_profile_limits_structures(bundle: Path, tmp_path: Path) -> None:
         for name in (None, str(profile))
     )
     assert free == "111" and limited.count("1") == 1
+    for n in range(1, 4):
+        recommender.recommend([["i1"]], 3, profile=str(profile), candidates=TOKENS[:n])
+    assert len(recommender._limits) == 4
+    assert not any(info.items for info in recommender._limits.values())
 
 
 def test_faults_of_a_call(bundle: Path, tmp_path: Path) -> None:
@@ -207,6 +241,30 @@ def test_faults_of_a_call(bundle: Path, tmp_path: Path) -> None:
 def test_a_model_without_structures_has_no_profiles(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="SASRec has no structures"):
         load(bundle_of(tmp_path, "SASRec", epochs=1)).recommend([["i1"]], profile="low")
+
+
+def test_a_bundle_chooses_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that it was trained on may not be there where it answers."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    trainer, (train, *_) = trainer_of(tmp_path, gpu_id="3", use_gpu=False)
+    write_bundle(tmp_path / "bundle", trainer.model, trainer.config, train._dataset, {})
+    load(tmp_path / "bundle")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+class Astray(ForwardOFA):
+    """A model that misses something that a history alone does not bring."""
+
+    def decide(self, *_: Any) -> Any:
+        raise AttributeError("no such thing")
+
+
+def test_any_error_of_a_model_is_that_it_has_no_bundle(tmp_path: Path) -> None:
+    trainer, (train, *_) = trainer_of(tmp_path)
+    trainer.config.model_class = Astray
+    with pytest.raises(ConfigError, match="history alone: no such thing"):
+        write_bundle(tmp_path / "bundle", trainer.model, trainer.config, train._dataset, {})
+    assert not (tmp_path / "bundle").exists()
 
 
 class MyOFA(ForwardOFA):
@@ -290,6 +348,49 @@ def sealed(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(_json(manifest))
 
 
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there after the module ``foreign`` was run."""
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "ran"
+    sys.modules.pop("foreign", None)
+
+
+def test_hooks_that_a_file_names_are_not_run(
+    bundle: Path, tmp_path: Path, ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(bundle, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hooks": ["foreign.Hook"]}))
+    sealed(folder)
+    assert load(folder).recommend([["i1"]], 3)[0].items
+    state = {"config": {"hooks": ["foreign.Hook"]}, "items": "", "state_dict": {}}
+    torch.save({**state, "other_parameter": None}, tmp_path / "forged.pth")
+    with pytest.raises(CheckpointError, match="other items"):
+        load_data_and_model(tmp_path / "forged.pth")
+    assert not ran.exists()
+
+
+def test_a_text_that_recbole_would_run_is_refused() -> None:
+    """Of a checkpoint's settings too: they are checked before the model is built."""
+    with pytest.raises(ConfigError, match="teacher must be CrossNet or CIN"):
+        checked_config(config_dict={"model": "KD_DAGFM", "teacher": "print(1) or CrossNet"})
+    assert checked_config(config_dict={"model": "KD_DAGFM", "teacher": "CIN"})["teacher"] == "CIN"
+
+
+def test_a_bundle_of_a_model_without_histories_is_refused(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "model": "BPR"}))
+    (folder / "config.json").write_text('{"model": "BPR", "dataset": "cycle"}')
+    sealed(folder)
+    with pytest.raises(CheckpointError, match="BPR reads no histories"):
+        load(folder)
+
+
 plain = st.one_of(st.none(), st.integers(-5, 99), st.text(max_size=4), st.just([]), st.just({}))
 
 
@@ -311,6 +412,18 @@ def test_a_forged_bundle_ends_in_a_clear_error_or_works(
         return  # not even a manifest
     with contextlib.suppress(FofaError):
         load(folder).recommend([["i1"]], 3)
+
+
+@pytest.mark.parametrize("name", ["format", "model", "other", "versions"])
+def test_a_manifest_that_lacks_a_name(bundle: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest[name]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    sealed(folder)
+    with contextlib.suppress(CheckpointError):
+        load(folder)
 
 
 def test_files_of_a_manifest_stay_in_the_folder(bundle: Path, tmp_path: Path) -> None:
@@ -429,6 +542,7 @@ def killed_after(n_chunks: int, answerer: Any) -> Any:
         ("a.jsonl", '{"user": 1}', "line 3: needs a list of tokens"),
         ("a.jsonl", "[1.5]", "line 3 holds 1.5"),
         ("a.jsonl", "[1", "line 3: "),
+        ("a.jsonl", '{"user": "\\ud800", "history": []}', "line 3: "),
         ("a.txt", b"\xff", "line 3: "),
     ],
 )
@@ -442,6 +556,91 @@ def test_a_malformed_line_is_told_before_anything_is_written(
     assert recommend(bundle, *words) == 2
     assert said in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_part_of_a_launchers_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable alone, which other programs set too, is no launcher's."""
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert chosen_shard(None) == (0, 1)
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    assert (chosen_shard(None), chosen_shard((0, 2))) == ((3, 4), (0, 2))
+
+
+def test_the_parts_of_a_folder_without_a_name_stand_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"{tmp_path.name}-00002-of-00008"
+    assert shard_path(".", (1, 8)) == tmp_path.parent / name
+    assert shard_path("lists.jsonl", (1, 8)) == Path("lists-00002-of-00008.jsonl")
+    assert shard_path(".", (0, 1)) == Path(".")
+
+
+def test_what_cannot_take_the_lists_is_told_first(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "histories.txt"
+    write_histories(source, 3)
+    before = source.read_text()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.txt").symlink_to(source)
+    found = sorted(tmp_path.iterdir())
+    for name, said in [
+        ("histories.txt", "is the file of the histories"),
+        ("link.txt", "is the file of the histories"),
+        ("folder", "it is a folder"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            recommend_many(load(bundle), source, tmp_path / name, show_progress=False)
+    assert source.read_text() == before and sorted(tmp_path.iterdir()) == found
+
+
+def test_all_that_follows_the_first_tab_is_history(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
+    source.write_text("u1\ti1\tnew\ti3\r\nu2\ti1\t\n\ti1 new\nu3\t\n")
+    recommend_many(recommender, source, target, show_progress=False)
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [line["user"] for line in lines] == ["u1", "u2", "", "u3"]
+    assert [line["n_unknown"] for line in lines] == [1, 0, 1, 0]
+    assert [line["source"] for line in lines] == ["model", "model", "model", "popularity"]
+    assert lines[0]["items"] == recommender.recommend(["i1", "i3"]).items
+
+
+def test_memory_does_not_grow_with_what_was_done_before(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    """Places of lines that stay are not kept: 16,384 lines would be half a megabyte of them."""
+    target = tmp_path / "lists.jsonl"
+    part, job = tmp_path / "lists.jsonl.part", {"k": 1}
+    (tmp_path / "lists.jsonl.job").write_text(json.dumps(job))
+    part.write_bytes(b"x" * 30 + b"\n" + b"{}\n" * (16 * many.HISTORIES_AT_ONCE + 7) + b"{")
+    tracemalloc.start()
+    try:
+        assert many._resume(target, job) == (part, 16 * many.HISTORIES_AT_ONCE)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert part.stat().st_size == 31 + 3 * (16 * many.HISTORIES_AT_ONCE - 1)
+    assert peak < 200_000
+
+
+def test_other_candidates_are_another_call(recommender: Recommender, tmp_path: Path) -> None:
+    """Also where numpy's own text shows the first and last three alone."""
+    source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
+    write_histories(source, 3)
+    one, other = np.arange(2000), np.arange(2000)
+    other[1000] = 7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recommender, "answerer", killed_after(0, recommender.answerer))
+        with pytest.raises(Killed):
+            recommend_many(recommender, source, target, candidates=one, show_progress=False)
+    with pytest.raises(DataError, match="differs in options"):
+        recommend_many(recommender, source, target, candidates=other, show_progress=False)
 
 
 def test_one_history_on_the_command_line(bundle: Path, capsys: Any) -> None:
@@ -469,7 +668,33 @@ def test_a_bundle_from_a_checkpoint(tmp_path: Path, capsys: Any) -> None:
     assert capsys.readouterr().out.startswith("bundle ")
     histories = [["i1", "i3"], []]
     assert load(tmp_path / "b").recommend(histories) == load(written).recommend(histories)
-    assert main(["bundle", "--checkpoint", str(checkpoint), "--output_dir", str(checkpoint)]) == 2
+
+
+@pytest.mark.parametrize("name", ["file", "folder", "."])
+def test_only_a_bundle_is_replaced_by_a_bundle(
+    bundle: Path, tmp_path: Path, name: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").touch()
+    (checkpoint,) = (path for path in bundle.parent.glob("*.pth") if "-last" not in path.name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["bundle", "--checkpoint", str(checkpoint), "--output_dir", name]) == 2
+    assert "is there and no bundle" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "mine"]
+
+
+def test_a_bundle_that_is_replaced_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    trainer, (train, *_) = trainer_of(tmp_path)
+    folder, neighbour = tmp_path / "bundle", tmp_path / "bundle.old"
+    neighbour.mkdir()
+    (neighbour / "mine").touch()
+    for _ in range(2):
+        write_bundle(folder, trainer.model, trainer.config, train._dataset, {})
+    assert (neighbour / "mine").exists() and len(list(folder.iterdir())) == 5
+    assert {path.name for path in tmp_path.iterdir()} >= {"bundle", "bundle.old"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_checkpoint_of_recbole_needs_trust(tmp_path: Path, capsys: Any) -> None:

@@ -97,6 +97,12 @@ def test_both_of_recboles_formats(tmp_path: Path, text: str) -> None:
         ("{}", "names no setting"),
         ("[1, 2]", "must give each setting its values"),
         (": [", "is no YAML"),
+        ("loguniform: {a: [0, 1000]}", "a has a number that is too large"),
+        (f"a: {{low: 1, high: 1{400 * '0'}}}", "a has a number that is too large"),
+        ("a choice [{1, 2}]", "a has values that no setting can have"),
+        ("a: [!!timestamp 2020-01-01]", "a has values that no setting can have"),
+        ("1: [1, 2]", "1 is no name of a setting"),
+        ("~: [1, 2]", "None is no name of a setting"),
     ],
 )
 def test_faults_of_a_space_name_the_setting(tmp_path: Path, text: str, said: str) -> None:
@@ -196,9 +202,10 @@ def test_a_folder_belongs_to_one_search(tmp_path: Path) -> None:
         tune(config_of(tmp_path), {"session_length": Choice((3, 5))}, 1, folder)
     with pytest.raises(ConfigError, match="differs in settings"):
         tune(config_of(tmp_path, n_layers=1), SPACE, 1, folder)
-    (folder / "trials.jsonl").write_text("{}\nx")
-    with pytest.raises(ConfigError, match="damaged"):
-        tune(config_of(tmp_path), SPACE, 1, folder)
+    for damage in ("{}\nx", "[1]\n", "7\n", ""):
+        (folder / "trials.jsonl").write_text(damage)
+        with pytest.raises(ConfigError, match="damaged"):
+            tune(config_of(tmp_path), SPACE, 1, folder)
 
 
 def test_a_choice_that_cannot_be_trained_is_an_outcome(tmp_path: Path) -> None:
@@ -216,6 +223,52 @@ def test_a_choice_that_cannot_be_trained_is_an_outcome(tmp_path: Path) -> None:
             2,
             tmp_path / "b",
         )
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "expected"),
+    [
+        (Choice((0.0, 0.5)), 0, [0.0]),
+        (Choice((1, 2)), True, []),
+        (Choice((None, 64)), None, [None]),
+        (Choice(([1, 4], [1])), [1], [[1]]),
+        (Range(16, 48, step=16), 24, []),
+        (Range(16, 48, step=16), 32, [32]),
+        (Range(0, 4), 0.5, []),
+        (Range(0.0, 1.0, step=0.1), 0.3, [0.3]),
+        (Range(0.0, 1.0), 0.35, [0.35]),
+        (Range(0.0, 1.0), None, []),
+    ],
+)
+def test_a_given_value_is_tried_first_as_the_space_has_it(
+    values: Choice | Range, given: Any, expected: list[Any]
+) -> None:
+    found = values.like(given)
+    assert found == expected and list(map(type, found)) == list(map(type, expected))
+
+
+def test_given_values_beside_the_space_neither_crash_nor_stay(tmp_path: Path) -> None:
+    """Optuna refuses the one, and takes the other until the search goes on."""
+    space = {"hidden_dropout_prob": Choice((0.0, 0.5)), "inner_size": Range(16, 48, step=16)}
+    config = config_of(tmp_path, hidden_dropout_prob=0, inner_size=24)
+    seen: list[Any] = []
+    for n_trials in (1, 2):
+        tune(config, space, n_trials, tmp_path / "search", on_trial=seen.append)
+    assert seen[0].chosen["hidden_dropout_prob"] == 0.0
+    assert all(trial.chosen["inner_size"] in (16, 32, 48) for trial in seen)
+
+
+def test_a_search_needs_validations(tmp_path: Path) -> None:
+    for changes in ({"eval_step": 0}, {"eval_step": 7}):
+        with pytest.raises(ConfigError, match="no trial would have a validation score"):
+            tune(config_of(tmp_path, **changes), SPACE, 1, tmp_path / "a")
+    space = {"eval_step": Choice((0, 1))}
+    seen: list[Any] = []
+    tune(config_of(tmp_path, eval_step=0), space, 4, tmp_path / "b", on_trial=seen.append)
+    assert {(trial.chosen["eval_step"], trial.state) for trial in seen} == {
+        (0, "failed"),
+        (1, "complete"),
+    }
 
 
 def test_hopeless_trials_are_stopped(tmp_path: Path) -> None:

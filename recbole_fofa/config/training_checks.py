@@ -30,6 +30,7 @@ def training_faults(settings: Settings) -> Iterator[Fault]:
     yield from _session_faults(settings)
     yield from _scaler_faults(settings)
     yield from _hook_faults(settings)
+    yield from _teacher_faults(settings)
 
 
 def _loss_faults(settings: Settings) -> Iterator[Fault]:
@@ -144,3 +145,9 @@ def _hook_faults(settings: Settings) -> Iterator[Fault]:
             load_hooks([path])
         except ConfigError as error:
             yield Fault(str(error), ("hooks",))
+
+
+def _teacher_faults(settings: Settings) -> Iterator[Fault]:
+    """RecBole's KD_DAGFM evaluates this text as code, wherever it came from."""
+    if settings.model == "KD_DAGFM" and settings.get("teacher") not in ("CrossNet", "CIN"):
+        yield settings.must("teacher", "CrossNet or CIN")

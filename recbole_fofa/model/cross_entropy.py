@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SCORES_AT_ONCE = {"cpu": 1 << 21, "other": 1 << 27}
 """Scores that are held at a time: what a core's caches hold, and half a GiB elsewhere."""
@@ -15,7 +16,7 @@ def cross_entropy(hidden: Tensor, targets: Tensor, item_table: Tensor) -> Tensor
     """Mean softmax loss over all items.
 
     Scores and their gradients come in chunks of targets, both in the forward pass, so that of
-    ``M x N`` scores only :data:`SCORES_AT_ONCE` exist at a time.
+    ``M x N`` scores only :data:`SCORES_AT_ONCE` exist at a time. There are no second derivatives.
 
     Args:
         hidden: One hidden state for each target, ``[M, D]``.
@@ -53,6 +54,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total / len(hidden)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, Tensor]:
         of_hidden, of_table = ctx.saved_tensors
         return upstream * of_hidden, None, upstream * of_table

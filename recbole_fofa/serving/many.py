@@ -82,7 +82,8 @@ def recommend_many(
         recommender: See :func:`load`.
         source: A line for each history. In ``.jsonl`` files a list of tokens or an object with
             ``history`` and, if wanted, ``user``; in others tokens with blanks between them, after
-            the user and a tab if wanted. An empty line is an empty history.
+            the user and a tab if wanted (what is before the first tab is the user). An empty line
+            is an empty history.
         target: JSON lines: ``user`` (if given), ``items``, ``scores``, ``source``, ``n_unknown``,
             ``structure``.
         k: Length of each list.
@@ -91,14 +92,18 @@ def recommend_many(
         options: ``profile``, ``candidates`` and ``mask_history`` of :meth:`Recommender.recommend`.
 
     Raises:
-        DataError: If the file cannot be read or a line is malformed (with its number), or an
-            interrupted call had other arguments. Told before anything is computed.
+        DataError: If the file cannot be read or a line is malformed (with its number), ``target``
+            is ``source`` or a folder, or an interrupted call had other arguments. Told before
+            anything is computed.
     """
     source, target = Path(source), Path(target)
+    _check_target(source, target)
     answer = recommender.answerer(k, **options)
     n_lines, digest = _check(source, recommender.vocabulary)
     mine = shard.lines(n_lines)
     job = {"source": digest, "model": recommender.fingerprint, "k": k, "shard": asdict(shard)}
+    if options.get("candidates") is not None:
+        options["candidates"] = list(options["candidates"])  # numpy shows a few of many only
     job["options"] = {name: repr(value) for name, value in sorted(options.items())}
     part, n_done = _resume(target, json.loads(json.dumps(job)))
     totals = Totals(resumed=n_done)
@@ -125,6 +130,14 @@ def recommend_many(
     os.replace(part, target)
     _job_file(target).unlink()
     return totals
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """What would otherwise be found when all lists are there and take their name."""
+    if target.is_dir():
+        raise DataError(f"cannot write to {target}: it is a folder")
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise DataError(f"{target} is the file of the histories: name another file for the lists")
 
 
 def _check(source: Path, vocabulary: Vocabulary) -> tuple[int, str]:
@@ -162,12 +175,13 @@ def _parse_json(line: str) -> tuple[Any, Any]:
         return None, content
     if not isinstance(content, dict) or not isinstance(content.get("history"), list):
         raise ValueError('needs a list of tokens, or {"user": ..., "history": [...]}')
+    json.dumps(content.get("user"), ensure_ascii=False).encode()  # as it will be written
     return content.get("user"), content["history"]
 
 
 def _parse_text(line: str) -> tuple[Any, Any]:
-    user, tab, tokens = line.rstrip("\r\n").rpartition("\t")
-    return (user if tab else None), tokens.split()
+    first, tab, rest = line.partition("\t")
+    return (first, rest.split()) if tab else (None, first.split())
 
 
 def _job_file(target: Path) -> Path:
@@ -194,14 +208,13 @@ def _resume(target: Path, job: dict[str, Any]) -> tuple[Path, int]:
                 f"{part} is of an interrupted call that differs in {', '.join(changed)}: repeat "
                 "that call, or remove the file to begin anew"
             )
-        ends = [0]
+        n_kept = size_kept = size = 0
         with part.open("rb+") as file:
-            for line in file:
-                ends.append(ends[-1] + len(line))
-                if not line.endswith(b"\n"):
-                    ends.pop()
-            n_kept = (len(ends) - 1) // HISTORIES_AT_ONCE * HISTORIES_AT_ONCE
-            file.truncate(ends[n_kept])
+            for number, line in enumerate(file, start=1):
+                size += len(line)
+                if number % HISTORIES_AT_ONCE == 0 and line.endswith(b"\n"):
+                    n_kept, size_kept = number, size
+            file.truncate(size_kept)
         return part, n_kept
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):

@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from recbole_fofa.errors import CheckpointError
+from recbole_fofa.errors import CheckpointError, OutputError
 from recbole_fofa.whole_file import write_whole
 
 FORMAT = 1
@@ -56,10 +57,10 @@ class ModelBundle:
     weights: Mapping[str, torch.Tensor]
 
     def write(self, folder: Path, check: Callable[[Path], None] = lambda part: None) -> str:
-        """Write the folder, whole or not at all; one that is there is replaced.
+        """Write the folder, whole or not at all; a bundle that is there is replaced.
 
         Args:
-            folder: Where.
+            folder: Where; see :func:`check_free`.
             check: Called with the finished folder under a temporary name; what it raises leaves
                 an older bundle in its place.
 
@@ -67,10 +68,23 @@ class ModelBundle:
             The fingerprint: 16 characters over all that is in the bundle.
 
         Raises:
-            OSError: If the folder cannot be written; an older bundle stays.
+            OSError: If the folder cannot be written, or is there and no bundle; what was there
+                stays.
         """
+        folder = Path(os.path.abspath(folder))  # "." has no name
+        check_free(folder)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
+        try:
+            mark = self._write_files(part)
+            check(part)
+            _replace_folder(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return mark
+
+    def _write_files(self, part: Path) -> str:
+        """All files, into a new folder; the fingerprint."""
         part.mkdir(parents=True)
         # Clones: tensors that share memory cannot be written.
         weights = {name: value.detach().cpu().clone() for name, value in self.weights.items()}
@@ -88,11 +102,6 @@ class ModelBundle:
         }
         manifest["fingerprint"] = _digest(_json(manifest))[:16]
         write_whole(part / MANIFEST, _json(manifest))
-        try:
-            check(part)
-            _replace_folder(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return str(manifest["fingerprint"])
 
     @classmethod
@@ -118,6 +127,19 @@ class ModelBundle:
             raise CheckpointError(f"{folder / 'vocabulary.json'} is no list of items and counts")
         model, other = manifest["model"], manifest["other"]
         return cls(model, config, items, counts, metrics, other, weights)
+
+
+def check_free(folder: Path) -> None:
+    """See that a bundle can take this place, where there may be nothing else than another one.
+
+    Raises:
+        OutputError: There is a file, or a folder with anything that no bundle has.
+    """
+    if not folder.exists():
+        return
+    ours = {MANIFEST, WEIGHTS, *(f"{name}.json" for name in PARTS)}
+    if not folder.is_dir() or any(path.name not in ours for path in folder.iterdir()):
+        raise OutputError(f"{folder} is there and no bundle: it is not replaced, name a new folder")
 
 
 def find_bundle(path: Path) -> Path:
@@ -148,8 +170,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             "recbole_fofa, or make the bundle again"
         )
     rest = {key: value for key, value in manifest.items() if key != "fingerprint"}
-    files = rest.get("files")
-    if manifest.get("fingerprint") != _digest(_json(rest))[:16] or not isinstance(files, dict):
+    is_whole = isinstance(rest.get("files"), dict) and {"model", "other"} <= set(rest)
+    if manifest.get("fingerprint") != _digest(_json(rest))[:16] or not is_whole:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: its fingerprint differs")
     return manifest
 
@@ -185,9 +207,14 @@ def _are(values: Any, kind: type) -> bool:
 
 def _replace_folder(new: Path, folder: Path) -> None:
     """Rename; an older folder is moved aside first, since only empty ones can be replaced."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    prefix = f".{folder.name}-"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as aside:
+        old = Path(aside) / folder.name
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from recbole.utils import ModelType
 
 from recbole_fofa.compat import quiet_known_warnings
 from recbole_fofa.config import FofaConfig
@@ -123,7 +124,8 @@ class Recommender:
             ConfigError: If ``k`` is below 1, or the profile does not fit the model.
             DataError: If a history or the candidates hold no tokens.
         """
-        single = bool(len(histories)) and isinstance(histories[0], (str, int, np.integer))
+        # Not histories[0]: in a pandas Series that is a label.
+        single = isinstance(next(iter(histories), None), (str, int, np.integer))
         answer = self.answerer(k, profile, candidates, mask_history)
         found = [
             self.vocabulary.history(history, f"history {number}")
@@ -219,7 +221,8 @@ class Recommender:
         if key not in self._limits:
             tokens = self.vocabulary.tokens
             (fitting,) = device_classes(self.model, [profile], tokens, n_candidates)
-            self._limits[key] = fitting.info
+            # Without the tokens, which a decision does not read and every entry would hold again.
+            self._limits[key] = replace(fitting.info, items=[])
         return self._limits[key]
 
 
@@ -228,7 +231,13 @@ def _best(scores: np.ndarray, k: int) -> np.ndarray:
     if k == 0:
         return np.zeros((len(scores), 0), dtype=np.int64)
     rows = torch.from_numpy(scores)
-    columns = rows.topk(k, dim=1).indices.sort(dim=1).values
+    # Of equal scores topk takes any: rows where that matters are sorted as a whole.
+    found = rows.topk(min(k + 1, rows.shape[1]), dim=1)
+    last, next_one = found.values[:, k - 1], found.values[:, -1]
+    tied = (last == next_one) & last.isfinite() & (found.values.shape[1] > k)
+    columns = found.indices[:, :k]
+    columns[tied] = rows[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    columns = columns.sort(dim=1).values
     order = rows.gather(1, columns).sort(dim=1, descending=True, stable=True).indices
     return columns.gather(1, order).numpy()
 
@@ -255,8 +264,11 @@ def _built(
         raise ConfigError(f"device must be cpu or cuda, not {device!r}")
     if str(device).startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("device is cuda, but torch finds no GPU here: set device to cpu")
-    given = {"use_gpu": device != "cpu"}
+    # Checks import hooks to see whether they can be: nothing is run because a bundle names it.
+    given = {"use_gpu": device != "cpu", "hooks": []}
     config = FofaConfig(model or bundle.model, config_dict=bundle.config | given, needs_data=False)
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        raise CheckpointError(f"{bundle.model} reads no histories, so that it has no bundle")
     try:
         network = config.model_class(config, _ItemsAlone(config, len(vocabulary)))
         network.load_state_dict(bundle.weights)

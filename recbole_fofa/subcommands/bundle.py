@@ -16,14 +16,16 @@ def main(argv: Sequence[str]) -> int:
     from recbole_fofa.config.sources import read_arguments
     from recbole_fofa.quick_start import load_data_and_model
     from recbole_fofa.serving.from_training import write_bundle
+    from recbole_fofa.serving.model_bundle import check_free
 
     changes, faults = read_arguments(words)
     if faults:
         raise ConfigError(faults)
+    folder = Path(arguments.output_dir)
+    check_free(folder)
     config, model, _, train_data, *_ = load_data_and_model(
         arguments.checkpoint, changes=changes, trust_pickle=arguments.trust_pickle
     )
-    folder = Path(arguments.output_dir)
     try:
         found = write_bundle(folder, model, config, train_data._dataset, {})
     except OSError as error:

@@ -22,15 +22,18 @@ def add_shard(parser: argparse.ArgumentParser, of_what: str) -> None:
 
 def chosen_shard(given: Shard | None) -> Shard:
     """The given one, or the place among the processes of torch's launcher, or all."""
-    launched = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    # One of the two alone is no launcher's.
+    launched = (int(rank), int(world_size)) if rank.isdigit() and world_size.isdigit() else (0, 1)
     return launched if given is None else given
 
 
 def shard_path(path: str | Path, shard: Shard) -> Path:
     """The path itself of a single part; else with its number, ``lists-00002-of-00008.jsonl``."""
-    path, (number, of) = Path(path), shard
+    number, of = shard
     if of == 1:
-        return path
+        return Path(path)
+    path = Path(os.path.abspath(path)) if Path(path).name in ("", "..") else Path(path)
     return path.with_name(f"{path.stem}-{number + 1:05d}-of-{of:05d}{path.suffix}")
 
 

@@ -103,6 +103,8 @@ def check_space(config: FofaConfig, space: Space) -> None:
     faults = [f"{name} is no setting to search for" for name in _NOT_SEARCHED if name in space]
     if config.launch is not None:
         faults.append("nproc and world_size: each trial trains in one process; leave them out")
+    if not {"eval_step", "epochs"} & set(space):
+        faults += _validation_faults(config)
     for name in [name for name in space if name not in _NOT_SEARCHED]:
         others = [other for other in space if other != name]
         for value in space[name].edges():
@@ -114,6 +116,16 @@ def check_space(config: FofaConfig, space: Space) -> None:
             ]
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
+
+
+def _validation_faults(config: FofaConfig) -> list[str]:
+    step, epochs = config["eval_step"], config["epochs"]
+    if 0 < step <= epochs:
+        return []
+    return [
+        f"eval_step is {step} and epochs {epochs}, so that no trial would have a validation score: "
+        "set eval_step to 1"
+    ]
 
 
 def _study(
@@ -173,6 +185,8 @@ def _run(
         raise
     except (FofaError, torch.OutOfMemoryError) as error:
         state, reason = "failed", " ".join(str(error).split())
+    if state == "complete" and not scores:
+        state, reason = "failed", "no epoch was validated (eval_step, epochs)"
     seconds = round(time.perf_counter() - started, 1)
     choose = max if config["valid_metric_bigger"] else min
     score = choose(scores.values()) if scores and state != "failed" else None
@@ -200,11 +214,6 @@ def _as_given(config: FofaConfig, space: Space) -> dict[str, Any]:
     """The given values of the settings, where the space has them."""
     known: dict[str, Any] = {}
     for name, values in space.items():
-        value = config[name]
-        if isinstance(values, Choice):
-            inside = value in values.values
-        else:
-            inside = value is not None and values.low <= value <= values.high
-        if inside:
+        for value in values.like(config[name]):
             known[name] = _name(values, value)
     return known

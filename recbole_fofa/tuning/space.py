@@ -36,6 +36,11 @@ class Choice:
         """Values that show whether the setting can have all of them."""
         return list(self.values)
 
+    def like(self, value: Any) -> list[Any]:
+        """A given value as it is here, 0 perhaps as 0.0; empty if it cannot be chosen."""
+        alike = (own for own in self.values if isinstance(own, bool) == isinstance(value, bool))
+        return [own for own in alike if own == value][:1]
+
     def words(self) -> str:
         """As it is printed."""
         return f"one of {', '.join(self.names)}"
@@ -65,6 +70,17 @@ class Range:
     def edges(self) -> list[Any]:
         """Values that show whether the setting can have all of them."""
         return [self.low, self.high]
+
+    def like(self, value: Any) -> list[Any]:
+        """A given value as it is here; empty if it cannot be chosen."""
+        if not _number(value) or not self.low <= value <= self.high:
+            return []
+        step = self.step or (1 if self.whole else None)
+        if step is not None:
+            n_steps = (value - self.low) / step
+            if not math.isclose(n_steps, round(n_steps), abs_tol=1e-8):
+                return []
+        return [int(value) if self.whole else value]
 
     def words(self) -> str:
         """As it is printed."""
@@ -121,9 +137,13 @@ def _space_of(path: str | Path, entries: list[tuple[str, str | None, Any]]) -> S
     faults = []
     for name, kind, value in entries:
         try:
+            if not isinstance(name, str):
+                raise ValueError("is no name of a setting: names are text")
             if name in space:
                 raise ValueError("is there twice")
             space[name] = _read(value) if kind is None else _read_recbole(kind, value)
+        except OverflowError:
+            faults.append(f"--space {path}: {name} has a number that is too large: {value!r:.80}")
         except ValueError as error:
             faults.append(f"--space {path}: {name} {error}")
     if faults:
@@ -162,6 +182,10 @@ def _choice(values: Any) -> Choice:
     if not isinstance(values, list) or not values:
         raise ValueError(f"needs a list of values, and has {values!r}")
     found = Choice(tuple(values))
+    try:
+        json.dumps(values)
+    except TypeError:
+        raise ValueError(f"has values that no setting can have: {values!r}") from None
     if len(set(found.names)) < len(values):
         raise ValueError(f"has the same value twice: {values}")
     return found

@@ -94,6 +94,7 @@ class TrialBook:
         path = self.folder / TRIALS
         try:
             identity, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+            identity = dict(identity)
             found = [
                 Trial(**{**line, "scores": {int(k): v for k, v in line["scores"].items()}})
                 for line in lines
