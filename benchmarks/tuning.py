@@ -57,7 +57,7 @@ def execute(search: dict[str, Any], threads: int) -> dict[str, Any]:
     file = folder / "space.yaml"
     file.write_text(yaml.safe_dump(search["space"]), encoding="utf-8")
     settings = {**search["settings"], "dataset": search["path"], "torch_threads": threads}
-    tune(
+    best, _ = tune(
         checked_config(config_dict=settings),
         read_space(file),
         search["trials"],
@@ -65,14 +65,13 @@ def execute(search: dict[str, Any], threads: int) -> dict[str, Any]:
         on_trial=lambda trial: print(search["dataset"], search["model"], trial.words(), flush=True),
     )
     _, *trials = map(json.loads, (folder / "trials.jsonl").read_text().splitlines())
-    best = max((t for t in trials if t["state"] == "complete"), key=lambda trial: trial["score"])
     line = {key: search[key] for key in ("dataset", "model", "hash", "settings", "space")}
     line |= {
         "trials": len(trials),
         "stopped_early": sum(trial["state"] == "pruned" for trial in trials),
         "failed": sum(trial["state"] == "failed" for trial in trials),
-        "chosen": best["chosen"],
-        "score": best["score"],
+        "chosen": best.chosen,
+        "score": best.score,
         "first_score": trials[0]["score"],
         "epochs": sum(len(trial["scores"]) for trial in trials),
         "seconds": round(sum(trial["seconds"] for trial in trials), 1),

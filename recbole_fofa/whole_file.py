@@ -9,6 +9,11 @@ from pathlib import Path
 
 from recbole_fofa.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
@@ -61,6 +66,28 @@ def names_the_file(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}. Free space, or choose another "
             "folder; an older file of that name is whole"
         ) from error
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep a file or folder for this process; it is free again however the process ends.
+
+    Raises:
+        OutputError: Another process holds it.
+    """
+    if fcntl is None:  # Windows: nobody is kept out
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise OutputError(
+            f"{path} is being written by another process: wait for it, or name another place"
+        ) from None
+    finally:
+        os.close(handle)
 
 
 def flush_all() -> None:

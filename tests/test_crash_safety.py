@@ -25,7 +25,7 @@ from small import cycle_settings, trainer_of
 from recbole_fofa.command_line import main
 from recbole_fofa.errors import CheckpointError, ConfigError, OutputError
 from recbole_fofa.quick_start import checked_config, run_recbole_fofa
-from recbole_fofa.trainer.checkpoint import load_checkpoint
+from recbole_fofa.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_fofa.trainer.disk import explains_the_disk
 from recbole_fofa.trainer.record import EpochRecord, read_record
 from recbole_fofa.trainer.resume import beside, find_checkpoint
@@ -514,3 +514,14 @@ def test_a_full_disk_is_no_trial_that_failed(
     assert len((tmp_path / "search" / "trials.jsonl").read_text().splitlines()) == 1
     best, _ = tune(config, space, 1, tmp_path / "search")
     assert best.state == "complete"
+
+
+def test_a_checkpoint_that_lacks_a_part_is_not_continued(tmp_path: Path) -> None:
+    trainer, (train, valid, _) = trainer_of(tmp_path, epochs=1)
+    trainer.fit(train, valid)
+    path = trainer.last_model_file
+    state = load_checkpoint(path)
+    for name in ("epoch", "random", "optimizer"):
+        save_checkpoint({key: value for key, value in state.items() if key != name}, path)
+        with pytest.raises(CheckpointError, match=f"it lacks {name}"):
+            trainer.resume_checkpoint(path)

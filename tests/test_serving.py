@@ -22,7 +22,7 @@ from small import cycle_settings, known_to, trainer_of
 
 from recbole_fofa import load, recommend_many
 from recbole_fofa.command_line import main
-from recbole_fofa.errors import CheckpointError, ConfigError, DataError, FofaError
+from recbole_fofa.errors import CheckpointError, ConfigError, DataError, FofaError, OutputError
 from recbole_fofa.quick_start import checked_config, load_data_and_model, run_recbole_fofa
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving import many
@@ -517,6 +517,28 @@ def test_an_interrupted_call_goes_on(
     assert sorted(tmp_path.iterdir()) == [source, target]
 
 
+def test_two_calls_do_not_write_one_file(recommender: Recommender, tmp_path: Path) -> None:
+    source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
+    write_histories(source, 30)
+
+    def answerer(*how: Any, **options: Any) -> Any:
+        answer = build(*how, **options)
+
+        def meddled(histories: Any) -> Any:
+            patch.undo()
+            with pytest.raises(OutputError, match="another process"):
+                recommend_many(recommender, source, target, 3, show_progress=False)
+            return answer(histories)
+
+        return meddled
+
+    build = recommender.answerer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recommender, "answerer", answerer)
+        recommend_many(recommender, source, target, 3, show_progress=False)
+    assert len(target.read_text().splitlines()) == 30
+
+
 class Killed(Exception):
     """Stands for the end of the process."""
 
@@ -611,17 +633,13 @@ def test_all_that_follows_the_first_tab_is_history(
     assert lines[0]["items"] == recommender.recommend(["i1", "i3"]).items
 
 
-def test_memory_does_not_grow_with_what_was_done_before(
-    recommender: Recommender, tmp_path: Path
-) -> None:
+def test_memory_does_not_grow_with_what_was_done_before(tmp_path: Path) -> None:
     """Places of lines that stay are not kept: 16,384 lines would be half a megabyte of them."""
-    target = tmp_path / "lists.jsonl"
-    part, job = tmp_path / "lists.jsonl.part", {"k": 1}
-    (tmp_path / "lists.jsonl.job").write_text(json.dumps(job))
+    part = tmp_path / "lists.jsonl.part"
     part.write_bytes(b"x" * 30 + b"\n" + b"{}\n" * (16 * many.HISTORIES_AT_ONCE + 7) + b"{")
     tracemalloc.start()
     try:
-        assert many._resume(target, job) == (part, 16 * many.HISTORIES_AT_ONCE)
+        assert many._keep_whole_chunks(part) == 16 * many.HISTORIES_AT_ONCE
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

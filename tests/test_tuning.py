@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small import cycle_settings
 
 from recbole_fofa.command_line import main
-from recbole_fofa.errors import ConfigError
+from recbole_fofa.errors import ConfigError, OutputError
 from recbole_fofa.quick_start import checked_config, run_recbole_fofa
 from recbole_fofa.tuning import search
 from recbole_fofa.tuning.search import tune
@@ -285,3 +285,14 @@ def test_the_folder_must_be_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="--output_dir"):
         tune(config_of(tmp_path), SPACE, 1, tmp_path / "file" / "search")
+
+
+def test_two_searches_do_not_share_a_folder(tmp_path: Path) -> None:
+    config, folder = config_of(tmp_path), tmp_path / "search"
+
+    def second(_: Any) -> None:
+        with pytest.raises(OutputError, match="another process"):
+            tune(config, SPACE, 1, folder)
+
+    tune(config, SPACE, 1, folder, on_trial=second)
+    tune(config, SPACE, 1, folder)  # free again

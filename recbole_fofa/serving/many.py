@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from recbole_fofa.errors import DataError
 from recbole_fofa.serving.histories import History, Vocabulary
-from recbole_fofa.serving.recommend import Recommender
-from recbole_fofa.whole_file import write_whole
+from recbole_fofa.serving.recommend import Answerer, Recommender
+from recbole_fofa.whole_file import held, write_whole
 
 HISTORIES_AT_ONCE = 1024
 
@@ -105,31 +105,37 @@ def recommend_many(
     if options.get("candidates") is not None:
         options["candidates"] = list(options["candidates"])  # numpy shows a few of many only
     job["options"] = {name: repr(value) for name, value in sorted(options.items())}
-    part, n_done = _resume(target, json.loads(json.dumps(job)))
-    totals = Totals(resumed=n_done)
-    started = time.perf_counter()
-    todo = mine[n_done:]
-    with (
-        part.open("a", encoding="utf-8") as sink,
-        tqdm(total=len(mine), initial=n_done, unit=" histories", disable=not show_progress) as bar,
-    ):
-        histories = islice(
-            _read(source, recommender.vocabulary), todo.start, todo.stop if todo else todo.start
+    part = _begin(target, json.loads(json.dumps(job)))
+    with held(_job_file(target)):
+        n_done = _keep_whole_chunks(part)
+        totals = Totals(resumed=n_done)
+        started = time.perf_counter()
+        todo = mine[n_done:]
+        lines = islice(
+            _read(source, recommender.vocabulary), todo.start, max(todo.start, todo.stop)
         )
-        while chunk := list(islice(histories, HISTORIES_AT_ONCE)):
-            lists = answer([history for _, history in chunk])
-            for (user, history), found in zip(chunk, lists, strict=True):
-                named = {} if user is None else {"user": user}
-                sink.write(json.dumps(named | asdict(found), ensure_ascii=False) + "\n")
-                totals.histories += 1
-                totals.by_popularity += found.source == "popularity"
-                totals.unknown_items += history.n_unknown
-            sink.flush()
-            bar.update(len(chunk))
-    totals.seconds = time.perf_counter() - started
-    os.replace(part, target)
-    _job_file(target).unlink()
+        bar = tqdm(total=len(mine), initial=n_done, unit=" histories", disable=not show_progress)
+        with part.open("a", encoding="utf-8") as sink, bar:
+            while chunk := list(islice(lines, HISTORIES_AT_ONCE)):
+                _answer_chunk(chunk, answer, sink, totals)
+                bar.update(len(chunk))
+        totals.seconds = time.perf_counter() - started
+        os.replace(part, target)
+        _job_file(target).unlink()
     return totals
+
+
+def _answer_chunk(
+    chunk: list[tuple[Any, History]], answer: Answerer, sink: TextIO, totals: Totals
+) -> None:
+    lists = answer([history for _, history in chunk])
+    for (user, history), found in zip(chunk, lists, strict=True):
+        named = {} if user is None else {"user": user}
+        sink.write(json.dumps(named | asdict(found), ensure_ascii=False) + "\n")
+        totals.histories += 1
+        totals.by_popularity += found.source == "popularity"
+        totals.unknown_items += history.n_unknown
+    sink.flush()
 
 
 def _check_target(source: Path, target: Path) -> None:
@@ -188,35 +194,38 @@ def _job_file(target: Path) -> Path:
     return target.with_name(target.name + ".job")
 
 
-def _resume(target: Path, job: dict[str, Any]) -> tuple[Path, int]:
-    """The file to append to, and how many lines of it stay: those of whole chunks.
-
-    A chunk that was begun is computed again, so that every chunk has the histories, and every
-    score the last digit, that it has without an interruption.
-    """
+def _begin(target: Path, job: dict[str, Any]) -> Path:
+    """The file to append to: a new one, or that of an interrupted call with the same arguments."""
     part, noted = target.with_name(target.name + ".part"), _job_file(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not part.exists():
             write_whole(noted, json.dumps(job).encode())
             part.touch()
-            return part, 0
+            return part
         before = json.loads(noted.read_bytes())
-        if before != job:
-            changed = [name for name in job if before.get(name) != job[name]]
-            raise DataError(
-                f"{part} is of an interrupted call that differs in {', '.join(changed)}: repeat "
-                "that call, or remove the file to begin anew"
-            )
-        n_kept = size_kept = size = 0
-        with part.open("rb+") as file:
-            for number, line in enumerate(file, start=1):
-                size += len(line)
-                if number % HISTORIES_AT_ONCE == 0 and line.endswith(b"\n"):
-                    n_kept, size_kept = number, size
-            file.truncate(size_kept)
-        return part, n_kept
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"cannot write to {target}: {error}") from None
+    if before != job:
+        changed = [name for name in job if before.get(name) != job[name]]
+        raise DataError(
+            f"{part} is of an interrupted call that differs in {', '.join(changed)}: repeat that "
+            "call, or remove the file to begin anew"
+        )
+    return part
+
+
+def _keep_whole_chunks(part: Path) -> int:
+    """Cut what was begun and not ended; how many lines stay.
+
+    A chunk that was begun is computed again, so that every chunk has the histories, and every
+    score the last digit, that it has without an interruption.
+    """
+    n_kept = size_kept = size = 0
+    with part.open("rb+") as file:
+        for number, line in enumerate(file, start=1):
+            size += len(line)
+            if number % HISTORIES_AT_ONCE == 0 and line.endswith(b"\n"):
+                n_kept, size_kept = number, size
+        file.truncate(size_kept)
+    return n_kept

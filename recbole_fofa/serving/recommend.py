@@ -46,6 +46,10 @@ class Recommendation:
     structure: str | None = None
 
 
+Answerer = Callable[[Sequence[History]], Iterator[Recommendation]]
+"""From histories to their lists."""
+
+
 def load(
     bundle: str | Path, *, device: str | None = None, model: type | None = None
 ) -> Recommender:
@@ -140,7 +144,7 @@ class Recommender:
         profile: str | DeviceProfile | None = None,
         candidates: Sequence[Token] | None = None,
         mask_history: bool | None = None,
-    ) -> Callable[[Sequence[History]], Iterator[Recommendation]]:
+    ) -> Answerer:
         """A function from histories to their lists, with everything else checked beforehand."""
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise ConfigError(f"k must be a whole number of at least 1, not {k!r}")

@@ -15,6 +15,11 @@ from recbole_fofa.trainer.checkpoint import load_checkpoint, save_checkpoint
 LAST_SUFFIX = "-last.pth"
 """Ending of the checkpoint that training continues from; the other one holds the best epoch."""
 
+NEEDED_TO_RESUME = (
+    "epoch cur_step best_valid_score best_valid_result optimizer random loader".split()
+)
+"""What a checkpoint must hold beside a model for training to go on."""
+
 # Longer training, other places and what is shown change no number of the epochs to come.
 _MAY_DIFFER = frozenset(
     """epochs output_dir checkpoint_dir data_path quiet show_progress state log_wandb wandb_project
@@ -91,7 +96,7 @@ def make_good(path: Path) -> None:
         beside(path, f"{ending}.part").unlink(missing_ok=True)
     if path != best:
         of_best = load_checkpoint(best)
-        if of_best["epoch"] > load_checkpoint(path)["epoch"]:
+        if of_best.get("epoch", -1) > load_checkpoint(path).get("epoch", -1):
             save_checkpoint(of_best, path)
 
 

@@ -29,6 +29,7 @@ from recbole_fofa.trainer.progress import EpochProgress
 from recbole_fofa.trainer.record import EpochRecord
 from recbole_fofa.trainer.resume import (
     LAST_SUFFIX,
+    NEEDED_TO_RESUME,
     beside,
     changed_settings,
     find_checkpoint,
@@ -137,6 +138,8 @@ class FofaTrainer(EvaluatingTrainer):
             make_good(path)
         processes.barrier()
         state = load_checkpoint(path, self.device)
+        if lacking := [name for name in NEEDED_TO_RESUME if name not in state]:
+            raise CheckpointError(f"{path} cannot be continued: it lacks {', '.join(lacking)}")
         changed = changed_settings(state["config"], self.config.settings(), path)
         try:
             self.model.load_state_dict(state["state_dict"])

@@ -22,7 +22,7 @@ from recbole_fofa.config import FofaConfig
 from recbole_fofa.errors import ConfigError, FofaError, OutputError
 from recbole_fofa.quick_start import checked_config, prepare_training
 from recbole_fofa.tuning.space import Choice, Range, Space
-from recbole_fofa.tuning.trials import Trial, TrialBook
+from recbole_fofa.tuning.trials import Trial, TrialBook, claimed
 
 FIRST_EPOCHS = 4
 """Validations before a trial can be stopped."""
@@ -73,14 +73,30 @@ def tune(
         "seed": seed,
         "prune": prune,
     }
-    book = TrialBook(folder, identity)
+    with claimed(folder):
+        book = TrialBook(folder, identity)
+        best = _search(book, config, space, n_trials, seed=seed, prune=prune, on_trial=on_trial)
+        return best, book.write_best(best, given)
+
+
+def _search(
+    book: TrialBook,
+    config: FofaConfig,
+    space: Space,
+    n_trials: int,
+    *,
+    seed: int,
+    prune: bool,
+    on_trial: Callable[[Trial], None],
+) -> Trial:
+    """Add trials to a book until it has enough; the best one."""
     bigger = bool(config["valid_metric_bigger"])
     study = _study(book, space, bigger, n_trials, seed, prune)
     if not book.trials:
         study.enqueue_trial(_as_given(config, space))
     while len(book.trials) < n_trials:
         proposal = study.ask({name: _distribution(values) for name, values in space.items()})
-        trial = _run(len(book.trials), config, space, proposal, folder)
+        trial = _run(len(book.trials), config, space, proposal, book.folder)
         score = trial.score if trial.state == "complete" else None
         study.tell(proposal, score, state=_STATES[trial.state])
         book.add(trial)
@@ -89,7 +105,7 @@ def tune(
     if best is None:
         reasons = sorted({trial.reason for trial in book.trials if trial.reason})
         raise ConfigError([f"none of {len(book.trials)} trials could be trained", *reasons])
-    return best, book.write_best(best, given)
+    return best
 
 
 def check_space(config: FofaConfig, space: Space) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.whole_file import write_whole
+from recbole_fofa.whole_file import held, write_whole
 
 TRIALS, TABLE, BEST = "trials.jsonl", "trials.csv", "best.yaml"
 
@@ -47,15 +49,31 @@ class Trial:
         return f"trial {self.number}: {outcome}{note}, {self.seconds:.0f} s; {chosen}"
 
 
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make the folder of a search and keep it for this process.
+
+    Raises:
+        ConfigError: It cannot be made.
+        OutputError: Another process searches there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder} (--output_dir): {error}") from None
+    with held(folder):
+        yield
+
+
 class TrialBook:
     """Finished trials in a folder. A trial that was killed has no line, and is run again.
 
     Args:
-        folder: Of the search; made if need be.
+        folder: Of the search, see :func:`claimed`.
         identity: What the search is about: space, fixed settings, seed. A folder belongs to one.
 
     Raises:
-        ConfigError: The folder is of another search, damaged or not writable.
+        ConfigError: The folder is of another search or damaged.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -63,13 +81,9 @@ class TrialBook:
         # As JSON gives it back, so that it can be compared with what was written.
         self._identity = json.loads(json.dumps(identity))
         self.trials: list[Trial] = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if (folder / TRIALS).exists():
-                self._read()
-            self._write()
-        except OSError as error:
-            raise ConfigError(f"cannot write to {folder} (--output_dir): {error}") from None
+        if (folder / TRIALS).exists():
+            self._read()
+        self._write()
 
     def add(self, trial: Trial) -> None:
         """Keep a trial; a reader never sees half of it."""
