@@ -521,7 +521,7 @@ def test_a_checkpoint_that_lacks_a_part_is_not_continued(tmp_path: Path) -> None
     trainer.fit(train, valid)
     path = trainer.last_model_file
     state = load_checkpoint(path)
-    for name in ("epoch", "random", "optimizer"):
+    for name in ("cur_step", "random", "optimizer"):
         save_checkpoint({key: value for key, value in state.items() if key != name}, path)
         with pytest.raises(CheckpointError, match=f"it lacks {name}"):
             trainer.resume_checkpoint(path)
