@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hypothesis
 import pytest
 import torch
+from ring_bundle import bundle_of
+
+from recbole_fofa import load
+from recbole_fofa.serving.recommend import Recommender
 
 hypothesis.settings.register_profile("suite", max_examples=30, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
@@ -14,3 +20,15 @@ hypothesis.settings.load_profile("suite")
 def _one_thread_and_a_seed() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a short run; not to be changed."""
+    return bundle_of(tmp_path_factory.mktemp("serving"))
+
+
+@pytest.fixture(scope="session")
+def recommender(bundle: Path) -> Recommender:
+    """From that bundle; not to be changed."""
+    return load(bundle, device="cpu")

@@ -1,4 +1,4 @@
-"""Settings of runs in several processes: what they ask for and what is refused (case C10)."""
+"""Settings of runs in several processes: what they ask for and what is refused."""
 
 from __future__ import annotations
 
