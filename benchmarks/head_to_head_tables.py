@@ -105,7 +105,7 @@ def significance(dataset: str) -> str:
     ]
     if not rows:
         return ""
-    reference = line["reference_model"]
+    reference = next(iter(latest.values()))["reference_model"]
     head = f"ranked | {reference}, against | seeds | users | NDCG@10 | 95 % interval | p (Holm)"
     commands = "\n".join(dict.fromkeys(one["command"] for one in latest.values()))
     return f"{table(head, rows)}\n\n```bash\n{commands}\n```"

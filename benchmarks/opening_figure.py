@@ -23,7 +23,7 @@ def write_figure(path: Path) -> None:
     found = latest_models()
     datasets = list(dict.fromkeys(dataset for dataset, _ in found))
     with pyplot.rc_context({"svg.hashsalt": "fixed", "font.size": 9}):
-        figure, panels = pyplot.subplots(1, len(datasets), figsize=(4.6 * len(datasets), 3.2))
+        figure, panels = pyplot.subplots(1, len(datasets), figsize=(5.2 * len(datasets), 3.4))
         for dataset, panel in zip(datasets, panels if len(datasets) > 1 else [panels], strict=True):
             models = {model: lines for (name, model), lines in found.items() if name == dataset}
             _draw(panel, models)
@@ -35,19 +35,19 @@ def write_figure(path: Path) -> None:
 
 
 def _draw(panel: Any, models: dict[str, list[dict[str, Any]]]) -> None:
-    for model, lines in models.items():
+    everybodys = [_macs(model, lines, models) / 1e6 for model, lines in models.items()]
+    for number, (model, lines) in enumerate(models.items()):
         colour, marker = next(style for kind, style in KINDS.items() if model.startswith(kind))
         values = [line["ndcg@10"] for line in lines]
         error = stdev(values) if len(values) > 1 else None
         macs = _macs(model, lines, models) / 1e6
         panel.errorbar(macs, mean(values), error, color=colour, marker=marker, capsize=2)
-        panel.annotate(
-            model, (macs, mean(values)), (5, 4), textcoords="offset points", fontsize=6.5
-        )
+        place = (5, -9 if number % 2 else 4)  # neighbours do not cover each other's name
+        panel.annotate(model, (macs, mean(values)), place, textcoords="offset points", fontsize=6.5)
     panel.set_xlabel("million MACs a request")
     panel.set_ylabel("test NDCG@10, all items")
-    panel.set_xlim(left=0)
-    panel.margins(x=0.35, y=0.2)
+    panel.set_xlim(0, 1.35 * max(everybodys))
+    panel.margins(y=0.2)
 
 
 def _macs(model: str, lines: list[dict[str, Any]], models: dict[str, Any]) -> float:
