@@ -345,30 +345,3 @@ def many_users() -> str:
 ML_100K_TARGETS = 100_000 - 3 * 943
 """Of training: all interactions but the first and the last two of each user."""
 INTERACTIONS_A_USER = 100
-
-
-def time_to_quality() -> str:
-    """Seconds until stock SASRec's best validation score, and how many times stock's that is."""
-    lines = read_lines("time_to_quality")
-    keys = {(line["seed"], _way(line)): line for line in lines}
-    rows = []
-    for (seed, way), line in keys.items():
-        stocks = [keys.get((seed, f"RecBole SASRec, {mode}")) for mode in STOCK_MODES.values()]
-        ratios = [
-            f"{stock['seconds'] / line['seconds']:.1f}x" if stock and line["reached"] else "-"
-            for stock in stocks
-        ]
-        epochs = line["epochs"] if line["reached"] else f"not in {line['epochs']}"
-        rows.append(
-            [way, seed, f"{line['target']:.4f}", epochs, f"{line['seconds']:,.0f} s", *ratios]
-        )
-    head = "ml-100k | seed | score | epochs | time | less than stock | less than stock, mode off"
-    return table(head, rows)
-
-
-STOCK_MODES = {True: "as users run it", False: "anomaly mode off"}
-
-
-def _way(line: Line) -> str:
-    mode = line.get("anomaly_mode")
-    return line["way"] if mode is None else f"RecBole SASRec, {STOCK_MODES[mode]}"
