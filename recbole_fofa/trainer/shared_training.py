@@ -87,7 +87,7 @@ class SharedTraining:
     def start_epoch(self, epoch: int) -> None:
         """Draw other dropout masks than the other processes, and than in other epochs."""
         stream = np.random.SeedSequence([self._seed, epoch, processes.rank()])
-        torch.manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
 
     def end_epoch(self) -> None:
         """Running statistics are those of each process's rows: the main process's are kept."""
