@@ -258,3 +258,8 @@ def _free_port() -> int:
         found.bind(("localhost", 0))
         port: int = found.getsockname()[1]
         return port
+
+
+def part_of(n: int, number: int, of: int) -> range:
+    """The ``number``-th of ``of`` equal parts of ``range(n)``, counted from 0: neighbours."""
+    return range(n * number // of, n * (number + 1) // of)

@@ -10,6 +10,7 @@ import numpy as np
 
 from recbole_fofa.data.sequences import Histories
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.processes import part_of
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Population:
         Raises:
             ConfigError: If there are fewer users than parts.
         """
-        first, last = (len(self.users) * place // of for place in (number, number + 1))
-        if first == last:
+        places = part_of(len(self.users), number, of)
+        if not places:
             raise ConfigError(f"part {number + 1} of {of} has none of {len(self.users)} users")
-        mine = slice(first, last)
+        mine = slice(places.start, places.stop)
         return replace(self, users=self.users[mine], begins=self.begins[mine], ends=self.ends[mine])
 
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from recbole_fofa.errors import DataError
+from recbole_fofa.processes import part_of
 from recbole_fofa.serving.histories import History, Vocabulary
 from recbole_fofa.serving.recommend import Answerer, Recommender
 from recbole_fofa.whole_file import held, write_whole
@@ -59,8 +60,7 @@ class Shard:
 
     def lines(self, n_lines: int) -> range:
         """The lines of this shard."""
-        first, last = (n_lines * place // self.of for place in (self.number, self.number + 1))
-        return range(first, last)
+        return part_of(n_lines, self.number, self.of)
 
 
 def recommend_many(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recbole_fofa.device_profile import load_profile, shipped_profiles
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.subcommands.numbers import positive
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", choices=("test", "valid"), default="test")
     parser.add_argument("--seed", type=int, default=0, help="of candidates and shuffling")
-    parser.add_argument("--threads", type=_positive, help="CPU threads of torch")
+    parser.add_argument("--threads", type=positive, help="CPU threads of torch")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     return parser
 
@@ -92,10 +93,4 @@ def _words(text: str) -> list[str]:
 
 
 def _ages(text: str) -> list[int]:
-    return [] if text == "none" else [_positive(word) for word in _words(text)]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
+    return [] if text == "none" else [positive(word) for word in _words(text)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.subcommands.numbers import positive
 from recbole_fofa.subcommands.shards import add_shard, chosen_shard, shard_path
 
 
@@ -78,18 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         "with blanks, after user and tab if wanted)",
     )
     parser.add_argument("--output", help="file of the lists, JSON lines; resumed if interrupted")
-    parser.add_argument("-k", type=_positive, default=10, help="length of a list (10)")
+    parser.add_argument("-k", type=positive, default=10, help="length of a list (10)")
     parser.add_argument("--profile", help="device class whose limits hold")
     parser.add_argument("--candidates", help="file with the tokens that may be recommended")
     parser.add_argument("--mask_history", action="store_true", help="no item of the history")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
-    parser.add_argument("--threads", type=_positive, help="CPU threads of torch")
+    parser.add_argument("--threads", type=positive, help="CPU threads of torch")
     add_shard(parser, "lines")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)

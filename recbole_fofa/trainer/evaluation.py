@@ -115,5 +115,4 @@ class SharedCollector(SafeCollector):
 
 def own_batches(n_batches: int) -> range:
     """This process's batches of an evaluation: neighbours, so that results come in order."""
-    rank, world_size = processes.rank(), processes.world_size()
-    return range(n_batches * rank // world_size, n_batches * (rank + 1) // world_size)
+    return processes.part_of(n_batches, processes.rank(), processes.world_size())
