@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("plan", type=Path, help="YAML: datasets, models, seeds, search")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these of the plan")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, a process each")
     parser.add_argument("--again", action="store_true", help="repeat runs that failed")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -47,16 +50,24 @@ def main() -> None:
         work(json.loads(arguments.one.read_text(encoding="utf-8")))
         return
     plan = yaml.safe_load(arguments.plan.read_text(encoding="utf-8"))
-    failures = 0
-    for run in list(runs(plan)):  # what is missing is told before the first run
-        if arguments.seeds and run["seed"] not in arguments.seeds:
-            continue
-        line = find(run)
-        if line is None or (arguments.again and "failed" in line):
-            line = execute(run, arguments.threads)
-        failures += "failed" in line
-        print(run["dataset"], run["model"], run["seed"], line.get("failed") or line["ndcg@10"])
-    sys.exit(1 if failures else 0)
+    wanted = [
+        run
+        for run in runs(plan)  # what is missing is told before the first run
+        if not arguments.seeds or run["seed"] in arguments.seeds
+    ]
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        lines = list(pool.map(partial(line_of, arguments=arguments), wanted))
+    sys.exit(any("failed" in line for line in lines))
+
+
+def line_of(run: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The line of a run, which is done now unless it was finished before."""
+    line = find(run)
+    if line is None or (arguments.again and "failed" in line):
+        line = execute(run, arguments.threads, arguments.workers)
+    result = line.get("failed") or line["ndcg@10"]
+    print(run["dataset"], run["model"], run["seed"], result, flush=True)
+    return line
 
 
 def find(run: dict[str, Any]) -> dict[str, Any] | None:
@@ -66,7 +77,7 @@ def find(run: dict[str, Any]) -> dict[str, Any] | None:
     return found[-1] if found else None
 
 
-def execute(run: dict[str, Any], threads: int) -> dict[str, Any]:
+def execute(run: dict[str, Any], threads: int, workers: int) -> dict[str, Any]:
     """A run in a process of its own; its line, which is kept."""
     origin = provenance(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +97,8 @@ def execute(run: dict[str, Any], threads: int) -> dict[str, Any]:
             line |= json.loads((Path(folder) / "done.json").read_text(encoding="utf-8"))
         else:
             line["failed"] = _reason(errors, status)
-    line |= {"seconds": round(seconds, 1), "peak_memory_bytes": usage.ru_maxrss * 1024, **origin}
+    line |= {"seconds": round(seconds, 1), "peak_memory_bytes": usage.ru_maxrss * 1024}
+    line |= {"workers": workers, **origin}
     append_line(NAME, line)
     return line
 

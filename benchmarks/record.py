@@ -34,7 +34,7 @@ def provenance(threads: int) -> dict[str, Any]:
             for name in ("recbole", "torch", "numpy", "pandas", "scipy")
         },
         "python": platform.python_version(),
-        "hardware": f"CPU {_cpu_name()}, {platform.machine()}",
+        "hardware": f"CPU {_cpu_name()}, {platform.machine()}{_gpu_name()}",
         "threads": threads,
     }
 
@@ -62,8 +62,9 @@ def digest(value: Any) -> str:
 def append_line(name: str, line: dict[str, Any]) -> None:
     """Add one JSON line to ``results/<name>.jsonl``; earlier lines are never touched."""
     RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    # In one piece, for several processes may write.
+    with (RESULTS / f"{name}.jsonl").open("ab", buffering=0) as file:
+        file.write((json.dumps(line) + "\n").encode())
 
 
 def read_lines(name: str) -> list[dict[str, Any]]:
@@ -90,6 +91,13 @@ def _commit() -> str:
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
     return (git("rev-parse", "--short", "HEAD") or "none") + ("+changes" if changed else "")
+
+
+def _gpu_name() -> str:
+    """The GPU that torch would take, after a comma; nothing without one."""
+    import torch
+
+    return f", GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
 
 
 def _cpu_name() -> str:
