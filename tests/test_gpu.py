@@ -1,4 +1,9 @@
-"""The GPU gives the CPU's numbers: losses, lists, payloads. Skipped where torch finds no GPU."""
+"""The GPU gives the CPU's numbers: losses, lists, payloads.
+
+    FOFA_TEST_GPU=1 python -m pytest tests/test_gpu.py
+
+Without that variable, and where torch finds no GPU, they are skipped.
+"""
 
 from __future__ import annotations
 
