@@ -2,7 +2,7 @@
 
 A sample is a window of consecutive targets of one user. Adaptation reads only what lies before
 the window; the network reads a context and the window's own items, causally, and is asked for
-every target. Windows are drawn anew each epoch and batched by length.
+every target. Windows are drawn anew each epoch.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class SessionLoader:
         self.windows = draw_windows(
             self.ranges, self.session_length, self._random, self.histories.times, self.gap
         )
-        self._batches = self._bucket()
+        self._batches = self._batches_of_windows()
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -208,18 +208,15 @@ class SessionLoader:
             fields[NEGATIVES] = self._sample_negatives(targets)
         return Interaction(fields)
 
-    def _bucket(self) -> list[IntArray]:
-        """Batches of similar length: windows sorted by length, ties in random order."""
-        inputs = np.minimum(self.windows.ends - 1 - self._user_starts(), self.max_length)
-        behaviour = self.histories.n_before(self.windows.begins, self.adapt_length)
-        order = np.lexsort((self._random.random(len(inputs)), behaviour, inputs))
-        batches = np.split(order, np.arange(self.batch_size, len(order), self.batch_size))
-        if self.shuffle:
-            self._random.shuffle(batches)
-        return batches
+    def _batches_of_windows(self) -> list[IntArray]:
+        """Windows of all lengths in each batch, as they fall.
 
-    def _user_starts(self) -> IntArray:
-        return self.histories.starts[self.windows.begins]
+        Batches of one length would be cheaper to pad, but each step would then follow the users
+        of one length, and the few targets of short windows would weigh as much as many others.
+        """
+        n_windows = len(self.windows)
+        order = self._random.permutation(n_windows) if self.shuffle else np.arange(n_windows)
+        return np.split(order, np.arange(self.batch_size, n_windows, self.batch_size))
 
     @cached_property
     def _training_targets(self) -> IntArray:

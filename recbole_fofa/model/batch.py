@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+Noise = Callable[[Tensor], Tensor]
+"""Of a tensor's shape ``[B, ...]``, where a row's noise is its own."""
 
 
 class Batch:
@@ -36,3 +41,26 @@ class Batch:
 
 WHOLE = Batch()
 """The batch of one process."""
+
+
+def noise_of_rows(draw: Noise, n_rows: int) -> Callable[[Tensor], Noise]:
+    """The noise of a batch for some rows at a time, so that each has what it has in the whole.
+
+    Args:
+        draw: The noise of the whole batch; called once, at the first rows.
+        n_rows: Of the whole batch.
+
+    Returns:
+        From indices of rows to their noise.
+    """
+    drawn: list[Tensor] = []
+
+    def of(rows: Tensor) -> Noise:
+        def noise(like: Tensor) -> Tensor:
+            if not drawn:
+                drawn.append(draw(like.new_empty(n_rows, *like.shape[1:])))
+            return drawn[0][rows]
+
+        return noise
+
+    return of

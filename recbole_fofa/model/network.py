@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from recbole_fofa.model.backbone.base import Backbone
-from recbole_fofa.model.batch import WHOLE
+from recbole_fofa.model.batch import WHOLE, Noise
 from recbole_fofa.model.controller import StructureController
 from recbole_fofa.model.mapper import StructureGuidedMapper
 from recbole_fofa.model.structure import (
-    Noise,
     keep_margins,
     sample_structure,
     select_structure,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from recbole_fofa.model.batch import WHOLE
-
-Noise = Callable[[Tensor], Tensor]
-"""Exponential noise of a tensor's shape."""
+from recbole_fofa.model.batch import WHOLE, Noise
 
 DROP, KEEP = 0, 1
 """Class order of the logits ``[B, L, 2]``, the same in training and at inference."""

@@ -43,8 +43,12 @@ class DUET(SequenceRecommender):
 
     def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The shared encoder, then each user's own head."""
-        item_seq, (behaviour, lengths) = interaction[self.ITEM_SEQ], self._behaviour(interaction)
-        behaviour_emb = self.item_embedding(behaviour)
-        shared = self.network.adapt(behaviour_emb, lengths)
-        hidden = self.network(self.item_embedding(item_seq), shared)
-        return self.head(hidden, behaviour_emb, lengths), ()
+
+        def run(part: Any, _: Tensor) -> tuple[Tensor, ...]:
+            behaviour, lengths = self._behaviour(part)
+            behaviour_emb = self.item_embedding(behaviour)
+            shared = self.network.adapt(behaviour_emb, lengths)
+            hidden = self.network(self.item_embedding(part[self.ITEM_SEQ]), shared)
+            return (self.head(hidden, behaviour_emb, lengths),)
+
+        return self._by_length(interaction, run)[0], ()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_fofa.model.batch import Noise, noise_of_rows
 from recbole_fofa.model.losses import budget_term, structure_term
 from recbole_fofa.model.network import Adaptation, Decision
 from recbole_fofa.model.structure import keep_probabilities
@@ -61,6 +62,7 @@ class ForwardOFA(SequenceRecommender):
         lengths: Tensor,
         budget: Tensor | None = None,
         allowed: Tensor | None = None,
+        noise: Noise | None = None,
     ) -> Decision:
         """The part of the adaptation that runs on the device.
 
@@ -70,6 +72,7 @@ class ForwardOFA(SequenceRecommender):
             budget: Share of the blocks' MACs that each user may spend, ``[B]``; if not given,
                 the setting ``budget`` at inference and a random one for each sample in training.
             allowed: Structures that a device can hold, see :meth:`AdaptiveNetwork.decide`.
+            noise: Of the structures in training; the batch's if not given.
         """
         if budget is None and self.settings.budget_aware:
             budget = self._default_budget(len(lengths))
@@ -81,7 +84,7 @@ class ForwardOFA(SequenceRecommender):
             temperature=self.temperature,
             keep_all=self.keep_all,
             share_base=self.share_base,
-            noise=self.batch.exponential,
+            noise=noise or self.batch.exponential,
         )
 
     def encode(self, item_seq: Tensor, adaptation: Adaptation) -> Tensor:
@@ -91,14 +94,20 @@ class ForwardOFA(SequenceRecommender):
 
     def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Adapt, then encode; with a controller, the weighted structure term too."""
-        behaviour, lengths = self._behaviour(interaction)
-        budget = self._default_budget(len(lengths)) if self.settings.budget_aware else None
-        adaptation = self.adapt(behaviour, lengths, budget)
-        hidden = self.encode(interaction[self.ITEM_SEQ], adaptation)
+        budget = self._default_budget(len(interaction)) if self.settings.budget_aware else None
+        noise = noise_of_rows(self.batch.exponential, len(interaction))
+
+        def run(part: Any, rows: Tensor) -> tuple[Tensor, ...]:
+            own = None if budget is None else budget[rows]
+            decision = self.decide(*self._behaviour(part), own, noise=noise(rows))
+            hidden = self.encode(part[self.ITEM_SEQ], self.network.generate(decision))
+            return (hidden,) if decision.logits is None else (hidden, decision.logits)
+
+        hidden, *logits = self._by_length(interaction, run)
         weight = self.settings.structure_weight
-        if adaptation.logits is None or self.keep_all or weight == 0:
+        if not logits or self.keep_all or weight == 0:
             return hidden, ()
-        return hidden, (weight * self._structure_term(adaptation.logits, budget),)
+        return hidden, (weight * self._structure_term(logits[0], budget),)
 
     def structures(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Structure ``[B, L]`` and soft keep probabilities ``[B, L]`` of a batch's users."""

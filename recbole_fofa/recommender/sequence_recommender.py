@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_fofa.data.dataset import ADAPT_PREFIX
 from recbole_fofa.data.session_loader import NEGATIVES, TARGETS
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.model.batch import WHOLE, Batch
+from recbole_fofa.model.by_length import by_length
 from recbole_fofa.model.cross_entropy import cross_entropy
 from recbole_fofa.model.losses import (
     bayesian_personalized_ranking,
@@ -47,7 +50,10 @@ class SequenceRecommender(SequentialRecommender):
 
     @abstractmethod
     def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """State at each input position ``[B, T, D]``, and further terms of the loss."""
+        """State at each input position ``[B, T, D]``, and further terms of the loss.
+
+        States of padding are not defined.
+        """
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Next-item loss, then the model's further terms; all of the whole :attr:`batch`."""
@@ -95,13 +101,38 @@ class SequenceRecommender(SequentialRecommender):
         That bounds the memory of what is generated. Users of a chunk have histories of similar
         length, and most padding is never computed.
         """
-        lengths = interaction[self.ITEM_SEQ_LEN] + self._behaviour(interaction)[1]
-        order = lengths.argsort(stable=True)
+        order = self._lengths(interaction).argsort(stable=True)
         vectors = []
         for chosen in order.split(self.settings.adapt_chunk or len(order)):
             rows = self._cut_to_longest(interaction[chosen])
             vectors.append(self._last(self.hidden_states(rows)[0], rows))
         return torch.cat(vectors)[order.argsort()]
+
+    def _by_length(
+        self, interaction: Any, run: Callable[[Any, Tensor], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """Run rows of similar length together, and return the results in the order of the rows.
+
+        Args:
+            interaction: The batch.
+            run: From some rows, cut to the longest, and their indices ``[b]``, to their hidden
+                states ``[b, t, D]`` and any other results ``[b, ...]``.
+
+        Returns:
+            Hidden states ``[B, T, D]``, and the other results.
+        """
+        length = interaction[self.ITEM_SEQ].shape[1]
+
+        def padded(rows: Tensor) -> tuple[Tensor, ...]:
+            hidden, *others = run(self._cut_to_longest(interaction[rows]), rows)
+            return F.pad(hidden, (0, 0, 0, length - hidden.shape[1])), *others
+
+        return by_length(self._lengths(interaction), padded)
+
+    def _lengths(self, interaction: Any) -> Tensor:
+        """Items that each row's network and adaptation read, ``[B]``."""
+        lengths: Tensor = interaction[self.ITEM_SEQ_LEN] + self._behaviour(interaction)[1]
+        return lengths
 
     def _cut_to_longest(self, interaction: Any) -> Interaction:
         """The same rows without the columns that are padding in all of them."""
