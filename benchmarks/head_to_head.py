@@ -40,6 +40,8 @@ NAME = "head_to_head"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path, help="YAML: datasets, models, seeds, search")
+    parser.add_argument("--datasets", nargs="+", help="only these of the plan")
+    parser.add_argument("--models", nargs="+", help="only these of the plan")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these of the plan")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, a process each")
@@ -53,7 +55,14 @@ def main() -> None:
     wanted = [
         run
         for run in runs(plan)  # what is missing is told before the first run
-        if not arguments.seeds or run["seed"] in arguments.seeds
+        if all(
+            not only or run[key] in only
+            for key, only in (
+                ("dataset", arguments.datasets),
+                ("model", arguments.models),
+                ("seed", arguments.seeds),
+            )
+        )
     ]
     with ThreadPoolExecutor(arguments.workers) as pool:
         lines = list(pool.map(partial(line_of, arguments=arguments), wanted))

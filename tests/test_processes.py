@@ -120,6 +120,8 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found["test"] == pytest.approx(expected["test"], abs=1e-6)
     state = load_checkpoint(found["file"])["state_dict"]
     for name, value in load_checkpoint(expected["file"])["state_dict"].items():
+        if name.endswith("key_bias"):
+            continue  # softmax ignores it: its gradient is rounding alone, which Adam makes large
         assert torch.allclose(state[name], value, rtol=0, atol=1e-5), name
 
 
