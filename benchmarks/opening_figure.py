@@ -8,7 +8,13 @@ from typing import Any
 
 from head_to_head_tables import latest_models
 
-KINDS = {"ForwardOFA": ("C0", "o"), "static": ("C7", "s"), "DUET": ("C1", "^")}
+KINDS = {
+    "ForwardOFA": ("C0", "o"),
+    "static": ("C7", "s"),
+    "DUET": ("C1", "^"),
+    "RecBole": ("C3", "D"),
+}
+COLUMNS = 2
 HEAD_MACS = 2 * 64 * 64
 """Of DUET's two generated layers, at the one position that is scored."""
 
@@ -21,10 +27,15 @@ def write_figure(path: Path) -> None:
     from matplotlib import pyplot
 
     found = latest_models()
-    datasets = list(dict.fromkeys(dataset for dataset, _ in found))
+    datasets = [dataset for dataset, model in found if model == "static backbone"]
     with pyplot.rc_context({"svg.hashsalt": "fixed", "font.size": 9}):
-        figure, panels = pyplot.subplots(1, len(datasets), figsize=(5.2 * len(datasets), 3.4))
-        for dataset, panel in zip(datasets, panels if len(datasets) > 1 else [panels], strict=True):
+        n_rows = -(-len(datasets) // COLUMNS)
+        figure, panels = pyplot.subplots(
+            n_rows, COLUMNS, figsize=(5.2 * COLUMNS, 3.4 * n_rows), squeeze=False
+        )
+        for panel in panels.flat[len(datasets) :]:
+            panel.set_axis_off()
+        for dataset, panel in zip(datasets, panels.flat, strict=False):
             models = {model: lines for (name, model), lines in found.items() if name == dataset}
             _draw(panel, models)
             panel.set_title(dataset)
@@ -51,9 +62,10 @@ def _draw(panel: Any, models: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _macs(model: str, lines: list[dict[str, Any]], models: dict[str, Any]) -> float:
-    """DUET runs all blocks, as the static network of its input length, and its own two layers."""
+    """RecBole's SASRec is the static network; DUET is too, and has two layers of its own."""
     if "mean_macs" in lines[0]:
         return mean(line["mean_macs"] for line in lines)
     input_words = model.partition(", ")[2].split(",")[0]
     static = "static backbone" + (f", {input_words}" if input_words.startswith("input") else "")
-    return float(models[static][0]["mean_macs"]) + HEAD_MACS
+    own = HEAD_MACS if model.startswith("DUET") else 0
+    return float(models[static][0]["mean_macs"]) + own
