@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, append_line, provenance, read_lines
+from head_to_head_tables import latest_models
+from record import RESULTS, append_line, provenance
 
 from recbole_fofa.evaluator.compare import compare_values, holm
 from recbole_fofa.evaluator.per_user import FILE, per_user_values
@@ -26,11 +27,14 @@ REFERENCE = "ForwardOFA"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--metric", default="ndcg@10")
+    parser.add_argument("--datasets", nargs="+", help="only these")
     parser.add_argument("--protocols", nargs="+", default=["full", "masked", "uni99"])
     parser.add_argument("--reference", default=REFERENCE, help="model that others are compared to")
     arguments = parser.parse_args()
     origin = provenance(1)
     for dataset, models in finished().items():
+        if arguments.datasets and dataset not in arguments.datasets:
+            continue
         for protocol in arguments.protocols:
             for line in comparisons(models, protocol, arguments):
                 line |= {"dataset": dataset, "protocol": protocol, "metric": arguments.metric}
@@ -39,12 +43,11 @@ def main() -> None:
 
 
 def finished() -> dict[str, dict[str, dict[int, Path]]]:
-    """Folder of per-user values by data set, model and seed; of each the latest line."""
-    found: dict[str, dict[str, dict[int, Path]]] = defaultdict(lambda: defaultdict(dict))
-    for line in read_lines("head_to_head"):
-        if "failed" not in line:
-            path = RESULTS.parent.parent / line["per_user"]
-            found[line["dataset"]][line["model"]][line["seed"]] = path
+    """Folder of per-user values by data set, model and seed, of the lines that tables show."""
+    found: dict[str, dict[str, dict[int, Path]]] = defaultdict(dict)
+    for (dataset, model), lines in latest_models().items():
+        root = RESULTS.parent.parent
+        found[dataset][model] = {line["seed"]: root / line["per_user"] for line in lines}
     return found
 
 

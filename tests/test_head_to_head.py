@@ -32,7 +32,7 @@ def test_the_settings_that_ran_last_are_those_of_the_latest_line(benchmarks: Pat
     (benchmarks / "results").mkdir()
     runs = [("old", 1), ("new", 1), ("old", 2)]
     lines = [
-        {"dataset": "ring", "model": "ours", "settings_hash": mark, "seed": seed}
+        {"dataset": "ring", "model": "ours", "settings_hash": mark, "seed": seed, "command": ""}
         for mark, seed in runs
     ]
     (benchmarks / "results" / "head_to_head.jsonl").write_text(
