@@ -132,7 +132,7 @@ def test_standalone_graphs_are_listed_and_checked(
     assert report["mean_onnx_bytes"] > report["mean_payload_bytes"]
     with pytest.raises(SystemExit):
         export(checkpoint, tmp_path / "x", "--report", "0")
-    assert "0 is no number of users" in capsys.readouterr().err
+    assert "'0' is no whole number of at least 1" in capsys.readouterr().err
 
 
 def test_files_that_were_lost_are_written_again(checkpoint: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import tracemalloc
 from pathlib import Path
@@ -161,6 +162,15 @@ def test_a_malformed_line_is_told_before_anything_is_written(
     assert recommend(bundle, *words) == 2
     assert said in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_refused(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    """Its second reading would find nothing, and the lists would be none."""
+    os.mkfifo(tmp_path / "pipe")
+    words = ["--histories", str(tmp_path / "pipe"), "--output", str(tmp_path / "lists.jsonl")]
+    assert recommend(bundle, *words) == 2
+    assert "pipe is no file: histories are read twice" in capsys.readouterr().err
 
 
 def test_the_part_of_a_launchers_process(monkeypatch: pytest.MonkeyPatch) -> None:

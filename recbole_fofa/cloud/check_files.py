@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 
 from recbole_fofa.cloud.assemble import device_limits
 from recbole_fofa.cloud.export import BUNDLE, MANIFEST
-from recbole_fofa.cloud.population import Population
+from recbole_fofa.cloud.population import People
+from recbole_fofa.data.sequences import IntArray, padded
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.runtime import DeviceRuntime, Engine, NumpyEngine
+from recbole_fofa.errors import ConfigError
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.whole_file import write_whole
 
@@ -23,8 +26,23 @@ REPORT = "report.json"
 N_REQUESTS = 50
 
 
-def check_files(model: ForwardOFA, people: Population, folder: Path, n_users: int) -> Path:
-    """Write ``report.json``: what the files of the first users give on a device.
+def need_items(people: People, places: range) -> None:
+    """Whether there is anybody to report on: without an item a device scores nothing.
+
+    Raises:
+        ConfigError: If not.
+    """
+    if not any(len(items) for _, items in people.read(places)):
+        raise ConfigError(
+            f"none of {len(places)} users has an item that the model knows, so that no request can "
+            "be checked: leave --report out, or give histories of the model's items"
+        )
+
+
+def check_files(
+    model: ForwardOFA, people: People, places: range, folder: Path, n_users: int
+) -> Path:
+    """Write ``report.json``: what the files of the first users with an item give on a device.
 
     For each engine the largest difference of a score from the cloud's for all items, relative to
     the largest score of the user (what fp16 and int8 round is in it), the share of the users'
@@ -32,7 +50,8 @@ def check_files(model: ForwardOFA, people: Population, folder: Path, n_users: in
 
     Args:
         model: The model that was exported.
-        people: Who was exported.
+        people: Of whom there are files.
+        places: Which of them; see :func:`need_items`.
         folder: Where to.
         n_users: How many of them to check.
 
@@ -40,9 +59,9 @@ def check_files(model: ForwardOFA, people: Population, folder: Path, n_users: in
         The report's path.
     """
     bundle = BaseBundle.from_bytes((folder / BUNDLE).read_bytes())
-    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()[:n_users]
-    users = [json.loads(line) for line in lines]
-    cloud = [_cloud_scores(model, bundle, people, row) for row in range(len(users))]
+    chosen = list(islice(_lines_and_items(folder / MANIFEST, people, places), n_users))
+    users = [line for line, _ in chosen]
+    cloud = [_cloud_scores(model, bundle, items) for _, items in chosen]
     report: dict[str, Any] = {
         "profile": bundle.info.profile,
         "precision": bundle.info.precision,
@@ -55,10 +74,11 @@ def check_files(model: ForwardOFA, people: Population, folder: Path, n_users: in
     }
     for name, engine_of in _engines(bundle, folder, users).items():
         found, times = [], []
-        for row, line in enumerate(users):
+        for line, items in chosen:
             device = DeviceRuntime(bundle, engine_of(line))
             device.apply((folder / line["file"]).read_bytes())
-            scores, seconds = _timed(device, _history(people, row), people.item_tokens[1:])
+            history = [people.item_tokens[item] for item in items]
+            scores, seconds = _timed(device, history, people.item_tokens[1:])
             found.append(scores)
             times += seconds
         report["engines"][name] = {
@@ -68,6 +88,16 @@ def check_files(model: ForwardOFA, people: Population, folder: Path, n_users: in
         }
     write_whole(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
     return folder / REPORT
+
+
+def _lines_and_items(
+    manifest: Path, people: People, places: range
+) -> Iterator[tuple[dict[str, Any], IntArray]]:
+    """Manifest line and items of each user who has any."""
+    with manifest.open(encoding="utf-8") as lines:
+        for line, (_, items) in zip(lines, people.read(places), strict=True):
+            if len(items):
+                yield json.loads(line), items
 
 
 def _mean_graph(users: list[dict[str, Any]]) -> dict[str, float]:
@@ -93,25 +123,16 @@ def _engines(
     return engines
 
 
-def _history(people: Population, row: int) -> list[str]:
-    ids = people.histories.items[people.begins[row] : people.ends[row]]
-    return [people.item_tokens[item] for item in ids]
-
-
 @torch.no_grad()
-def _cloud_scores(
-    model: ForwardOFA, bundle: BaseBundle, people: Population, row: int
-) -> np.ndarray:
+def _cloud_scores(model: ForwardOFA, bundle: BaseBundle, items: IntArray) -> np.ndarray:
     """Scores of all items for the user's newest items, by the model itself."""
     info, device = bundle.info, model.device
-    ids = torch.from_numpy(people.histories.items[people.begins[row] : people.ends[row]])
-    behaviour, item_seq = ids[-info.adapt_length :], ids[-info.max_length :]
+    behaviour, lengths = padded([items[-info.adapt_length :]])
     adaptation = model.adapt(
-        behaviour.unsqueeze(0).to(device),
-        torch.tensor([len(behaviour)], device=device),
-        *device_limits(info, 1, device),
+        behaviour.to(device), lengths.to(device), *device_limits(info, 1, device)
     )
-    hidden = model.encode(item_seq.unsqueeze(0).to(device), adaptation)[0, -1]
+    item_seq, _ = padded([items[-info.max_length :]])
+    hidden = model.encode(item_seq.to(device), adaptation)[0, -1]
     scores: np.ndarray = (model.item_embedding.weight[1:] @ hidden).cpu().numpy()
     return scores
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from recbole_fofa.cloud.assemble import assemble, device_limits, make_bundle
 from recbole_fofa.cloud.cost import request_macs
-from recbole_fofa.cloud.population import Population
+from recbole_fofa.cloud.population import People
+from recbole_fofa.data.sequences import IntArray, padded
 from recbole_fofa.device.bundle import BaseBundle
-from recbole_fofa.device.payload import DevicePayload, structure_text
+from recbole_fofa.device.bundle_info import BundleInfo
+from recbole_fofa.device.payload import DevicePayload, Structure, structure_text
 from recbole_fofa.device.uplink import uplink_size
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
@@ -32,10 +34,11 @@ _LONGEST_NAME = 120
 
 def export(
     model: ForwardOFA,
-    people: Population,
+    people: People,
     profile: DeviceProfile,
     output_dir: str | Path,
     *,
+    places: range | None = None,
     form: Literal["payload", "onnx", "standalone"] = "payload",
     show_progress: bool = False,
 ) -> Path:
@@ -48,11 +51,14 @@ def export(
     a temporary name and renamed. Users' files, thousands of them, are put on the disk all at once
     at the end; what a power cut takes before that is found by its size and written again.
 
+    People are read in chunks, and nothing is kept of them: memory does not grow with their number.
+
     Args:
         model: The trained model.
         people: Who.
         profile: Device class.
         output_dir: Folder; new, or that of an export with the same arguments.
+        places: Of the users that are exported; all if not given.
         form: See above.
         show_progress: Whether a bar is shown.
 
@@ -65,25 +71,26 @@ def export(
     """
     model.eval()
     folder = Path(output_dir)
+    places = range(len(people)) if places is None else places
     bundle = make_bundle(model, profile, people.item_tokens)
-    _begin(folder, bundle, people, form)
+    _begin(folder, bundle, people, places, form)
     write_whole(folder / BUNDLE, bundle.to_bytes())
     if form == "onnx":
         _write_graphs(folder, bundle)
     manifest = folder / MANIFEST
     n_done = _keep_finished_lines(manifest)
-    n_users, hidden = len(people.users), not show_progress
-    bar = tqdm(total=n_users, initial=n_done, desc="export", unit="user", disable=hidden)
+    begun = n_done // CHUNK * CHUNK
+    payloads = _payloads(model, bundle, people.read(places[begun:]))
+    hidden = not show_progress
+    bar = tqdm(total=len(places), initial=n_done, desc="export", unit="user", disable=hidden)
     with bar, names_the_file(manifest), manifest.open("a", encoding="utf-8") as lines:
-        for begin in range(n_done // CHUNK * CHUNK, n_users, CHUNK):
-            for place, line, data in _payloads(model, bundle, people, begin):
-                if place >= n_done:
-                    write_whole(folder / line["file"], data, durable=False)
-                    if form == "standalone":
-                        line |= _write_own_graph(folder / line["file"], bundle, data)
-                    lines.write(json.dumps(line) + "\n")
-                    lines.flush()
-                    bar.update()
+        for line, data in islice(payloads, n_done - begun, None):
+            write_whole(folder / line["file"], data, durable=False)
+            if form == "standalone":
+                line |= _write_own_graph(folder / line["file"], bundle, data)
+            lines.write(json.dumps(line) + "\n")
+            lines.flush()
+            bar.update()
     flush_all()
     return manifest
 
@@ -100,11 +107,8 @@ def file_of(user: str) -> str:
     return f"users/{readable}~{hashlib.sha256(user.encode()).hexdigest()[:16]}.safetensors"
 
 
-def _begin(folder: Path, bundle: BaseBundle, people: Population, form: str) -> None:
+def _begin(folder: Path, bundle: BaseBundle, people: People, places: range, form: str) -> None:
     """Create the folder, or see that it holds the same export."""
-    digest = hashlib.sha256(json.dumps(people.users).encode())
-    digest.update(people.ends.tobytes() + people.histories.items.tobytes())
-    digest.update(json.dumps(people.item_tokens).encode())
     info = bundle.info
     settings = {
         "base": info.base,
@@ -113,8 +117,9 @@ def _begin(folder: Path, bundle: BaseBundle, people: Population, form: str) -> N
         "precision": info.precision,
         "allowed_structures": info.allowed,
         "format": form,
-        "users": len(people.users),
-        "histories": digest.hexdigest()[:16],
+        "users": len(people),
+        "part": [places.start, places.stop],
+        "histories": people.digest(),
     }
     try:
         (folder / "users").mkdir(parents=True, exist_ok=True)
@@ -149,13 +154,15 @@ def _keep_finished_lines(manifest: Path) -> int:
     """Number of users whose files are whole; lines from the first other one on are cut off."""
     if not manifest.exists():
         return 0
-    kept: list[bytes] = []
-    for text in manifest.read_bytes().splitlines(keepends=True):
-        if not text.endswith(b"\n") or not _is_whole(manifest.parent, text):
-            break
-        kept.append(text)
-    write_whole(manifest, b"".join(kept))
-    return len(kept)
+    n_kept = size_kept = 0
+    with names_the_file(manifest), manifest.open("rb+") as file:
+        for text in file:
+            if not text.endswith(b"\n") or not _is_whole(manifest.parent, text):
+                break
+            n_kept += 1
+            size_kept += len(text)
+        file.truncate(size_kept)
+    return n_kept
 
 
 def _is_whole(folder: Path, text: bytes) -> bool:
@@ -192,33 +199,35 @@ def _write_own_graph(payload_file: Path, bundle: BaseBundle, data: bytes) -> dic
     return {"onnx": f"{path.parent.name}/{path.name}", "onnx_bytes": len(graph)}
 
 
-@torch.no_grad()
 def _payloads(
-    model: ForwardOFA, bundle: BaseBundle, people: Population, begin: int
-) -> Iterator[tuple[int, dict[str, Any], bytes]]:
-    """Place, manifest line and file of each user of the chunk that begins at a place."""
+    model: ForwardOFA, bundle: BaseBundle, people: Iterable[tuple[str, IntArray]]
+) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Manifest line and file of each user, adapted in chunks from the newest items."""
     info = bundle.info
-    chosen = slice(begin, begin + CHUNK)
-    ends = people.ends[chosen]
-    begins = np.maximum(people.begins[chosen], ends - info.adapt_length)
-    behaviour = people.histories.slices(begins, ends)
-    lengths = torch.from_numpy(ends - begins)
-    decision = model.decide(
-        behaviour.to(model.device),
-        lengths.to(model.device),
-        *device_limits(info, len(ends), model.device),
-    )
-    for offset, row in enumerate(decision.structure.int().tolist()):
-        structure = tuple(row)
-        interest = decision.interest[offset] if decision.interest is not None else None
-        data = assemble(model, info, structure, interest).to_bytes(info)
-        user = people.users[begin + offset]
-        line = {
-            "user": user,
-            "file": file_of(user),
-            "structure": structure_text(structure),
-            "payload_bytes": len(data),
-            "macs": request_macs(model.network, info.max_length, structure),
-            "uplink_bytes": uplink_size(info, model.settings.hidden_size),
-        }
-        yield begin + offset, line, data
+    people = iter(people)
+    while chunk := list(islice(people, CHUNK)):
+        behaviour, lengths = padded([items[-info.adapt_length :] for _, items in chunk])
+        with torch.no_grad():
+            decision = model.decide(
+                behaviour.to(model.device),
+                lengths.to(model.device),
+                *device_limits(info, len(chunk), model.device),
+            )
+        structures = [tuple(row) for row in decision.structure.int().tolist()]
+        for row, ((user, _), structure) in enumerate(zip(chunk, structures, strict=True)):
+            interest = decision.interest[row] if decision.interest is not None else None
+            data = assemble(model, info, structure, interest).to_bytes(info)
+            yield _manifest_line(model, info, user, structure, data), data
+
+
+def _manifest_line(
+    model: ForwardOFA, info: BundleInfo, user: str, structure: Structure, data: bytes
+) -> dict[str, Any]:
+    return {
+        "user": user,
+        "file": file_of(user),
+        "structure": structure_text(structure),
+        "payload_bytes": len(data),
+        "macs": request_macs(model.network, info.max_length, structure),
+        "uplink_bytes": uplink_size(info, model.settings.hidden_size),
+    }

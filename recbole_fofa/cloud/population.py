@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
-from recbole_fofa.data.sequences import Histories
+from recbole_fofa.data.sequences import Histories, IntArray
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.processes import part_of
 
 
+class People(Protocol):
+    """Users in a fixed order, each with items: of a data set, or of a file that is read as needed.
+
+    Attributes:
+        item_tokens: Token of each row of the item table; row 0 is padding.
+    """
+
+    @property
+    def item_tokens(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int:
+        """Number of users."""
+
+    def read(self, places: range) -> Iterator[tuple[str, IntArray]]:
+        """Token and items, oldest first, of the users at some places, neighbours."""
+
+    def digest(self) -> str:
+        """Tells these users and items from others; see :func:`digest_of`."""
+
+
+def digest_of(item_tokens: Sequence[str], people: Iterable[tuple[str, IntArray]]) -> str:
+    """16 characters over the item table's tokens, and all users with their items."""
+    digest = hashlib.sha256(json.dumps(item_tokens).encode())
+    for user, items in people:
+        digest.update(json.dumps([user, len(items)]).encode())
+        digest.update(items.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def places_of_part(people: People, number: int, of: int) -> range:
+    """Places of the ``number``-th of ``of`` parts of the users, counted from 0.
+
+    Raises:
+        ConfigError: If there are fewer users than parts.
+    """
+    places = part_of(len(people), number, of)
+    if not places:
+        raise ConfigError(f"part {number + 1} of {of} has none of {len(people)} users")
+    return places
+
+
 @dataclass(frozen=True)
 class Population:
-    """Users and the items they are adapted from.
+    """:class:`People` of a data set, whose histories are in memory.
 
     Attributes:
         users: Their tokens.
@@ -31,17 +74,18 @@ class Population:
     histories: Histories
     item_tokens: list[str]
 
-    def part(self, number: int, of: int) -> Population:
-        """The ``number``-th of ``of`` parts of the users, counted from 0.
+    def __len__(self) -> int:
+        """Number of users."""
+        return len(self.users)
 
-        Raises:
-            ConfigError: If there are fewer users than parts.
-        """
-        places = part_of(len(self.users), number, of)
-        if not places:
-            raise ConfigError(f"part {number + 1} of {of} has none of {len(self.users)} users")
-        mine = slice(places.start, places.stop)
-        return replace(self, users=self.users[mine], begins=self.begins[mine], ends=self.ends[mine])
+    def read(self, places: range) -> Iterator[tuple[str, IntArray]]:
+        """As :meth:`People.read`."""
+        for place in places:
+            yield self.users[place], self.histories.items[self.begins[place] : self.ends[place]]
+
+    def digest(self) -> str:
+        """As :meth:`People.digest`."""
+        return digest_of(self.item_tokens, self.read(range(len(self))))
 
 
 def population(dataset: Any, users: Sequence[str] | None = None) -> Population:

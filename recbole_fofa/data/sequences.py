@@ -5,11 +5,12 @@ Memory is linear in the interactions: a prefix or a window is two numbers until 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 IntArray = NDArray[np.int64]
@@ -67,3 +68,18 @@ class Histories:
     def n_before(self, positions: IntArray, length: int) -> IntArray:
         """How many items :meth:`before` gives for each position, ``[B]``."""
         return np.minimum(positions - self.starts[positions], length)
+
+
+def padded(rows: Sequence[ArrayLike], width: int | None = None) -> tuple[Tensor, Tensor]:
+    """Items of each row, padded on the right with 0, ``[B, width]``, and lengths ``[B]``.
+
+    Args:
+        rows: Items of each; none is longer than ``width``.
+        width: Columns; the longest row, or 1 if all are empty, if not given.
+    """
+    arrays = [np.asarray(row, dtype=np.int64) for row in rows]
+    lengths = np.array([len(array) for array in arrays], dtype=np.int64)
+    table = np.zeros((len(arrays), width or max(1, int(lengths.max(initial=0)))), dtype=np.int64)
+    for row, array in zip(table, arrays, strict=True):
+        row[: len(array)] = array
+    return torch.from_numpy(table), torch.from_numpy(lengths)

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from recbole_fofa.data.sequences import padded
 from recbole_fofa.errors import DataError
 
 Token = str | int
@@ -72,10 +71,4 @@ def newest(histories: Sequence[History], length: int) -> tuple[Tensor, Tensor]:
         histories: Each with at least one known item.
         length: Columns.
     """
-    rows = np.zeros((len(histories), length), dtype=np.int64)
-    lengths = np.zeros(len(histories), dtype=np.int64)
-    for row, history in enumerate(histories):
-        items = history.items[-length:]
-        rows[row, : len(items)] = items
-        lengths[row] = len(items)
-    return torch.from_numpy(rows), torch.from_numpy(lengths)
+    return padded([history.items[-length:] for history in histories], length)

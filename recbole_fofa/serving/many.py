@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from recbole_fofa.errors import DataError
 from recbole_fofa.processes import part_of
 from recbole_fofa.serving.histories import History, Vocabulary
+from recbole_fofa.serving.history_file import read_histories
 from recbole_fofa.serving.recommend import Answerer, Recommender
 from recbole_fofa.whole_file import held, write_whole
 
@@ -80,10 +80,8 @@ def recommend_many(
 
     Args:
         recommender: See :func:`load`.
-        source: A line for each history. In ``.jsonl`` files a list of tokens or an object with
-            ``history`` and, if wanted, ``user``; in others tokens with blanks between them, after
-            the user and a tab if wanted (what is before the first tab is the user). An empty line
-            is an empty history.
+        source: A line for each history, text or ``.jsonl``: see
+            :mod:`recbole_fofa.serving.history_file`.
         target: JSON lines: ``user`` (if given), ``items``, ``scores``, ``source``, ``n_unknown``,
             ``structure``.
         k: Length of each list.
@@ -111,9 +109,8 @@ def recommend_many(
         totals = Totals(resumed=n_done)
         started = time.perf_counter()
         todo = mine[n_done:]
-        lines = islice(
-            _read(source, recommender.vocabulary), todo.start, max(todo.start, todo.stop)
-        )
+        histories = read_histories(source, recommender.vocabulary)
+        lines = islice(histories, todo.start, max(todo.start, todo.stop))
         bar = tqdm(total=len(mine), initial=n_done, unit=" histories", disable=not show_progress)
         with part.open("a", encoding="utf-8") as sink, bar:
             while chunk := list(islice(lines, HISTORIES_AT_ONCE)):
@@ -150,44 +147,9 @@ def _check(source: Path, vocabulary: Vocabulary) -> tuple[int, str]:
     """Number of lines, and a digest of the file; reads it once."""
     digest = hashlib.sha256()
     n_lines = 0
-    for _ in _read(source, vocabulary, digest):
+    for _ in read_histories(source, vocabulary, digest):
         n_lines += 1
     return n_lines, digest.hexdigest()
-
-
-def _read(
-    source: Path, vocabulary: Vocabulary, digest: Any = None
-) -> Iterator[tuple[Any, History]]:
-    """User (or ``None``) and history of each line."""
-    parse = _parse_json if source.suffix == ".jsonl" else _parse_text
-    try:
-        with source.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if digest is not None:
-                    digest.update(line)
-                where = f"{source}, line {number}"
-                try:
-                    user, tokens = parse(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except (ValueError, RecursionError) as error:
-                    raise DataError(f"{where}: {error}") from None
-                yield user, vocabulary.history(tokens, where)
-    except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror}") from None
-
-
-def _parse_json(line: str) -> tuple[Any, Any]:
-    content = json.loads(line) if line.strip() else []
-    if isinstance(content, list):
-        return None, content
-    if not isinstance(content, dict) or not isinstance(content.get("history"), list):
-        raise ValueError('needs a list of tokens, or {"user": ..., "history": [...]}')
-    json.dumps(content.get("user"), ensure_ascii=False).encode()  # as it will be written
-    return content.get("user"), content["history"]
-
-
-def _parse_text(line: str) -> tuple[Any, Any]:
-    first, tab, rest = line.partition("\t")
-    return (first, rest.split()) if tab else (None, first.split())
 
 
 def _job_file(target: Path) -> Path:
