@@ -281,16 +281,20 @@ def throughput() -> str:
 
 
 def origin(lines: Sequence[Line]) -> str:
-    """Commands, commits and the machine of a table's lines."""
+    """Commands, commits and the machines of a table's lines."""
     commands = "\n".join(dict.fromkeys(line["command"] for line in lines))
     commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
     threads = " and ".join(dict.fromkeys(str(line["threads"]) for line in lines))
-    one = lines[-1]
-    versions = ", ".join(f"{package} {version}" for package, version in one["versions"].items())
+    machines = dict.fromkeys(_machine(line) for line in lines)
     return (
-        f"```bash\n{commands}\n```\n\nCommits {commits}; {one['hardware']}, threads: {threads}; "
-        f"Python {one['python']}, {versions}."
+        f"```bash\n{commands}\n```\n\nCommits {commits}; threads: {threads}; "
+        f"{'; or '.join(machines)}."
     )
+
+
+def _machine(line: Line) -> str:
+    versions = ", ".join(f"{package} {version}" for package, version in line["versions"].items())
+    return f"{line['hardware']}, Python {line['python']}, {versions}"
 
 
 def serving() -> str:

@@ -66,8 +66,8 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump(plan, sort_keys=False))
 
-    def run(script: str = "head_to_head.py") -> int:
-        command = [sys.executable, str(benchmarks / script), str(file)]
+    def run(script: str = "head_to_head.py", *words: str) -> int:
+        command = [sys.executable, str(benchmarks / script), str(file), *words]
         return subprocess.run(command, check=False, capture_output=True).returncode
 
     assert run() == 1 and not (benchmarks / "results").exists()  # nothing is tuned yet
@@ -96,7 +96,9 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     assert results.read_text() == before
     # A line that a killed run did not write is made good; other lines stay.
     results.write_text("".join(before.splitlines(keepends=True)[1:]))
-    assert run() == 1
+    assert run("head_to_head.py", "--models", "ours") == 0
+    assert len(results.read_text().splitlines()) == 5
+    assert run("head_to_head.py", "--workers", "2") == 1
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     assert (lines[-1]["model"], lines[-1]["seed"]) == ("SASRec", 1)
-    assert len(lines) == 6
+    assert len(lines) == 6 and lines[-1]["workers"] == 2
