@@ -95,6 +95,7 @@ items in numpy. Two default blocks are 400 KB in fp32; users keep one or two.
 
 ### Speed of training
 
+Measured before batches were mixed, which costs the last two rows more time; not measured again.
 Each in a process of its own, in turns while the others wait, the median of the rounds. With all
 four in one process, as in the eight lines before these in `benchmarks/results/speed.jsonl`,
 ForwardOFA took 16.1 and 15.8 s an epoch, 2.3 times the static backbone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from interrupted import interrupted_at_write
 from small import cycle_settings
 
 from recbole_fofa.cloud.export import file_of
@@ -215,22 +215,10 @@ def test_a_stopped_export_ends_with_the_same_files(
     monkeypatch.setattr("recbole_fofa.cloud.export.CHUNK", 16)
     assert export(checkpoint, tmp_path / "whole") == 0
     expected = files_of(tmp_path / "whole")
-    from recbole_fofa.cloud import export as module
-
-    real = module.write_whole
     for n_writes in (0, 1, 2, 3, 17, 30, 61):
         folder = tmp_path / f"stopped-{n_writes}"
-        left = itertools.count(n_writes, -1)
-
-        def failing(path: Path, data: bytes, left: Any = left, **options: Any) -> None:
-            if next(left) == 0:
-                path.with_name(path.name + ".part").write_bytes(data[: len(data) // 2])
-                raise KeyboardInterrupt
-            real(path, data, **options)
-
-        monkeypatch.setattr(module, "write_whole", failing)
-        assert export(checkpoint, folder) == 130
-        monkeypatch.setattr(module, "write_whole", real)
+        with interrupted_at_write(n_writes):
+            assert export(checkpoint, folder) == 130
         if (folder / "manifest.jsonl").exists():
             with (folder / "manifest.jsonl").open("a") as file:
                 file.write('{"user": "u9", "fi')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import signal
@@ -17,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from interrupted import interrupted_at_write
 from ring_bundle import FIXTURE_IS_READ_ONLY, TOKENS
 from small import cycle_settings
 from test_export import files_of
@@ -267,20 +267,10 @@ def test_a_stopped_export_ends_with_the_same_files(
     source = write(tmp_path / "histories.jsonl", of_ring)
     assert export(run, source, tmp_path / "whole") == 0
     expected = files_of(tmp_path / "whole")
-    real = exporting.write_whole
     for n_writes in (0, 1, 2, 17, 18, 40, 61):
         folder = tmp_path / f"stopped-{n_writes}"
-        left = itertools.count(n_writes, -1)
-
-        def failing(path: Path, data: bytes, left: Any = left, **options: Any) -> None:
-            if next(left) == 0:
-                path.with_name(path.name + ".part").write_bytes(data[: len(data) // 2])
-                raise KeyboardInterrupt
-            real(path, data, **options)
-
-        monkeypatch.setattr(exporting, "write_whole", failing)
-        assert export(run, source, folder) == 130
-        monkeypatch.setattr(exporting, "write_whole", real)
+        with interrupted_at_write(n_writes):
+            assert export(run, source, folder) == 130
         if (folder / "manifest.jsonl").exists():
             with (folder / "manifest.jsonl").open("a") as file:
                 file.write('{"user": "u9", "fi')
