@@ -106,8 +106,12 @@ def execute(run: dict[str, Any], threads: int, workers: int) -> dict[str, Any]:
             line |= json.loads((Path(folder) / "done.json").read_text(encoding="utf-8"))
         else:
             line["failed"] = _reason(errors, status)
-    line |= {"seconds": round(seconds, 1), "peak_memory_bytes": usage.ru_maxrss * 1024}
-    line |= {"workers": workers, **origin}
+    line |= {
+        "seconds": round(seconds, 1),
+        "peak_memory_bytes": usage.ru_maxrss * 1024,
+        "workers": workers,
+        **origin,
+    }
     append_line(NAME, line)
     return line
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interrupted import interrupted_at_write
+from interrupted import export_killed, interrupted_at_write
 from small import cycle_settings
 
 from recbole_fofa.cloud.export import file_of
@@ -28,8 +24,6 @@ from recbole_fofa.device.runtime import DeviceRuntime
 from recbole_fofa.device_profile import load_profile
 from recbole_fofa.errors import ConfigError, DeviceError
 from recbole_fofa.quick_start import load_data_and_model, run_recbole_fofa
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -232,17 +226,7 @@ def test_a_killed_export_ends_with_the_same_files(checkpoint: Path, tmp_path: Pa
     assert export(checkpoint, tmp_path / "whole") == 0
     draw = random.Random(3)
     words = ["--checkpoint", checkpoint, "--output_dir", tmp_path / "killed", "-q"]
-    command = [sys.executable, ROOT / "run_recbole_fofa.py", "export", *words]
-    n_killed = 0
-    for _ in range(12):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (tmp_path / "killed" / "export.json").exists():
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        n_killed += process.wait() == -signal.SIGKILL
-    assert n_killed
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=True).returncode == 0
+    assert export_killed(words, tmp_path / "killed", [draw.uniform(0, 0.15) for _ in range(12)])
     found = {k: v for k, v in files_of(tmp_path / "killed").items() if not k.endswith(".part")}
     assert found == files_of(tmp_path / "whole")
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from interrupted import interrupted_at_write
+from interrupted import export_killed, interrupted_at_write
 from ring_bundle import FIXTURE_IS_READ_ONLY, TOKENS
 from small import cycle_settings
 from test_export import files_of
@@ -288,17 +286,7 @@ def test_a_killed_export_ends_with_the_same_files(run: Path, tmp_path: Path) -> 
     source = write(tmp_path / "histories.txt", people)
     assert export(run, source, tmp_path / "whole") == 0
     words = ["--bundle", run, "--histories", source, "--output_dir", tmp_path / "killed", "-q"]
-    command = [sys.executable, ROOT / "run_recbole_fofa.py", "export", *words]
-    n_killed = 0
-    for _ in range(8):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (tmp_path / "killed" / "export.json").exists():
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        n_killed += process.wait() == -signal.SIGKILL
-    assert n_killed
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=True).returncode == 0
+    assert export_killed(words, tmp_path / "killed", [draw.uniform(0, 0.5) for _ in range(8)])
     found = {k: v for k, v in files_of(tmp_path / "killed").items() if not k.endswith(".part")}
     assert found == files_of(tmp_path / "whole")
 
