@@ -104,7 +104,7 @@ class SequenceRecommender(SequentialRecommender):
         order = self._lengths(interaction).argsort(stable=True)
         vectors = []
         for chosen in order.split(self.settings.adapt_chunk or len(order)):
-            rows = self._cut_to_longest(interaction[chosen])
+            rows = interaction[chosen]
             vectors.append(self._last(self.hidden_states(rows)[0], rows))
         return torch.cat(vectors)[order.argsort()]
 
