@@ -70,6 +70,7 @@ def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:
         seed=config["seed"],
         shuffle=config["shuffle"],
         negatives=None if sampling == "none" else sampling,
+        seen_length=dataset.seen_length,
         place=place,
     )
 

@@ -202,6 +202,14 @@ class ForwardOFASettings(SequenceSettings):
     output_bias: bool = Field(
         True, description="Whether a bias of the output stage is generated per user too."
     )
+    repeat_bias: Literal["generated", "shared", "none"] = Field(
+        "generated",
+        description="What is added to scores of items that a user has had: a number generated "
+        "per user, one for all, or nothing.",
+    )
+    repeat_seq_length: PositiveInt = Field(
+        500, description="Number of latest items that count as had before, for repeat_bias."
+    )
 
     # How its parts are trained
     controller_learning_rate: PositiveFloat | None = Field(

@@ -30,6 +30,8 @@ def model_and_tokens(tmp_path: Path, **changes: Any) -> tuple[Any, list[str]]:
                 value.add_(torch.randn_like(value) * 0.1)
         if model.network.controller is not None:
             model.network.controller.head.weight.normal_(std=2.0)
+        if model.network.mapper is not None and model.network.mapper.to_repeat_bias is not None:
+            model.network.mapper.to_repeat_bias.bias.fill_(-3.0)
     return model, item_tokens(loaders[0]._dataset)
 
 
@@ -58,6 +60,20 @@ def cloud_scores(model: Any, tokens: list[str], rows: list[list[str]], allowed: 
         behaviour = padded(model, tokens, rows, model.settings.adapt_seq_length)
         decision = model.decide(*behaviour, allowed=allowed)
         item_seq, lengths = padded(model, tokens, rows, model.max_seq_length)
-        hidden = model.encode(item_seq, model.network.generate(decision))
+        adaptation = model.network.generate(decision)
+        hidden = model.encode(item_seq, adaptation)
         last = hidden[torch.arange(len(rows)), lengths - 1]
-        return decision.structure, last @ model.item_embedding.weight[1:].T
+        scores = last @ model.item_embedding.weight[1:].T
+        ids = [[tokens.index(token) for token in row] for row in rows]
+        return decision.structure, with_repeats(scores, adaptation, ids)
+
+
+def with_repeats(scores: torch.Tensor, adaptation: Any, ids: list[list[int]]) -> torch.Tensor:
+    """Scores of all items but padding, ``[B, N - 1]``, with the users' repeat bias; item by item."""
+    if adaptation.repeat_bias is None:
+        return scores
+    scores = scores.clone()
+    for row, bias, own in zip(scores, adaptation.repeat_bias, ids, strict=True):
+        for item in set(own):
+            row[item - 1] += bias
+    return scores

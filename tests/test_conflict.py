@@ -10,6 +10,7 @@ import pytest
 import small
 import torch
 
+from recbole_fofa.recommender.sequence_recommender import States
 from recbole_fofa.trainer.conflict import SMALLEST_GROUP, group_cosines, holders
 
 
@@ -50,7 +51,7 @@ def test_cosines_are_those_of_the_groups_gradients(tmp_path: Path, regime: str) 
             continue
         model.zero_grad()
         hidden = model.encode(batch[model.ITEM_SEQ], adaptation)
-        model.next_item_loss(hidden, batch, users).backward(retain_graph=True)
+        model.next_item_loss(States(hidden), batch, users).backward(retain_graph=True)
         gradients.append(
             [
                 torch.cat([(p.grad if p.grad is not None else p * 0).flatten() for p in part])

@@ -67,6 +67,8 @@ def test_macs_are_what_torch_counts(tmp_path: Path, backbone: str, form: str) ->
         assert parts[f"hypernetwork {index}"].macs == found
     found = counted_macs(lambda: network.mapper.output_bias(interest))
     assert parts["output bias"].macs == found
+    found = counted_macs(lambda: network.mapper.repeat_bias(interest))
+    assert parts["repeat bias"].macs == found
 
     # One shared set, as an assembled network has: factors of a low-rank weight cost more.
     bundle = make_bundle(model, FREE, tokens)

@@ -155,10 +155,10 @@ def test_other_versions_and_kinds_are_named(
         device.apply(device.bundle.to_bytes())
     with pytest.raises(DeviceError, match="damaged or not a file of this package"):
         device.apply(save(load(answer), metadata={"fofa": "{}"}))
-    monkeypatch.setattr("recbole_fofa.device.codec.VERSION", 3)
+    monkeypatch.setattr("recbole_fofa.device.codec.VERSION", 4)
     newer = pack("payload", metadata, tensors)
     monkeypatch.undo()
-    with pytest.raises(DeviceError, match="schema version 3, but this runtime reads version 2"):
+    with pytest.raises(DeviceError, match="schema version 4, but this runtime reads version 3"):
         device.apply(newer)
 
 
@@ -202,6 +202,7 @@ def test_bundles_that_no_cloud_makes_are_refused(tmp_path: Path, backbone: str) 
         "coded": [[], ["nothing"]],
         "budget": [None, 7.0, "x"],
         "output_size": [3, -16, "16"],
+        "seen_length": [-1, "8", None],
         "has_controller": [1],
         "payload_form": ["dense"],
     }

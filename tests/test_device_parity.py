@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_models import FREE, cloud_scores, histories, model_and_tokens, padded
+from device_models import (
+    FREE,
+    cloud_scores,
+    histories,
+    model_and_tokens,
+    padded,
+    with_repeats,
+)
 
 from recbole_fofa.cloud.assemble import assemble, assembled_network, make_bundle
 from recbole_fofa.cloud.service import CloudService
@@ -82,11 +89,13 @@ def test_every_structure_of_every_backbone(tmp_path: Path, backbone: str) -> Non
             adaptation = model.network.generate(Decision(rows, interest, None))
             hidden = model.encode(item_seq, adaptation)[torch.arange(len(users)), lengths - 1]
             expected = (hidden @ model.item_embedding.weight[1:].T).numpy()
+            ids = [[tokens.index(token) for token in row] for row in users]
+            of_device = with_repeats(torch.from_numpy(expected), adaptation, ids).numpy()
         for user, history in enumerate(users):
             payload = assemble(model, bundle.info, structure, interest[user])
             device = DeviceRuntime(bundle)
             device.apply(payload.to_bytes(bundle.info))
-            close(device.score(history, tokens[1:]), expected[user])
+            close(device.score(history, tokens[1:]), of_device[user])
             network = assembled_network(model, bundle, payload)
             one = slice(user, user + 1)
             with torch.no_grad():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from device_models import with_repeats
 from interrupted import export_killed, interrupted_at_write
 from small import cycle_settings
 
@@ -73,7 +74,8 @@ def test_files_serve_every_user(
             adaptation = model.adapt(behaviour, torch.tensor([8]))
             assert "".join(str(int(bit)) for bit in adaptation.structure[0]) == line["structure"]
             hidden = model.encode(behaviour, adaptation)[0, -1]
-            expected = (model.item_embedding.weight[1:] @ hidden).numpy()
+            scores = (model.item_embedding.weight[1:] @ hidden)[None]
+            expected = with_repeats(scores, adaptation, [ids.tolist()])[0].numpy()
         for engine in (None, graphs):
             runtime = DeviceRuntime(bundle, engine)
             runtime.apply(data)

@@ -50,7 +50,7 @@ BIAS = [-0.3134, -0.174436, 0.049183, -0.420716, -0.195414, 0.123961]
 
 @pytest.mark.parametrize(("backbone", "form"), GOLDEN)
 def test_network(backbone: str, form: str) -> None:
-    network = small_network(backbone=backbone, mapper_form=form, output_bias=False)
+    network = small_network(backbone=backbone, mapper_form=form, output_bias=False, repeat_bias="none")
     fill(network)
     x, behaviour = waves(2, 6, 8), waves(2, 9, 8, phase=2.0)
     adaptation = network.adapt(behaviour, torch.tensor([9, 4]))
@@ -66,7 +66,7 @@ def test_network(backbone: str, form: str) -> None:
 
 def test_output_bias() -> None:
     """A linear map of the interest, added to every state."""
-    network = small_network()
+    network = small_network(repeat_bias="none")
     fill(network)
     x, behaviour = waves(2, 6, 8), waves(2, 9, 8, phase=2.0)
     adaptation = network.adapt(behaviour, torch.tensor([9, 4]))

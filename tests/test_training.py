@@ -280,8 +280,9 @@ def make_constant(mapper: Any) -> None:
             hypernetwork.basis.zero_()
             for left in getattr(hypernetwork, "left", {}).values():
                 left.zero_()
-        for parameter in mapper.to_output_bias.parameters():
-            parameter.zero_()
+        for bias in (mapper.to_output_bias, mapper.to_repeat_bias):
+            for parameter in bias.parameters():
+                parameter.zero_()
 
 
 def copy_sasrec(theirs: Any, ours: Any) -> None:

@@ -118,6 +118,9 @@ def assemble(
     if info.output_size and interest is not None and model.network.mapper is not None:
         bias = model.network.mapper.output_bias(interest)
         tensors |= {"output_bias": _array(bias)} if bias is not None else {}
+    if info.seen_length:
+        repeats = model.network.repeat_bias(None if interest is None else interest[None], 1)
+        tensors |= {"repeat_bias": _array(repeats)} if repeats is not None else {}
     return DevicePayload(structure, tensors)
 
 
@@ -177,10 +180,17 @@ def _describe(model: ForwardOFA, profile: DeviceProfile, items: list[str]) -> Bu
         coded=own.coded if own is not None else [],
         parallel_mappers=settings.parallel_mappers,
         output_size=settings.hidden_size if mapper is not None and settings.output_bias else 0,
+        seen_length=settings.repeat_seq_length if _has_repeat_bias(model) else 0,
         payload_form="delta" if is_delta else "dense",
         precision=profile.precision,
         items=items,
     )
+
+
+def _has_repeat_bias(model: ForwardOFA) -> bool:
+    mapper = None if model.share_base else model.network.mapper
+    generated = mapper is not None and mapper.to_repeat_bias is not None
+    return generated or model.network.shared_repeat_bias is not None
 
 
 def _device_tensors(model: ForwardOFA, info: BundleInfo) -> dict[str, np.ndarray]:

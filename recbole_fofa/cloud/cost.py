@@ -44,8 +44,8 @@ def part_costs(network: AdaptiveNetwork, length: int, behaviour_length: int) -> 
 
     Returns:
         ``controller`` and ``mapper extractor``, once a session on the device;
-        ``hypernetwork <l>``, once a session in the cloud for each kept block, and ``output
-        bias``; ``block <l>`` and ``input and output``, for each request on the device.
+        ``hypernetwork <l>``, once a session in the cloud for each kept block, ``output bias`` and
+        ``repeat bias``; ``block <l>`` and ``input and output``, for each request on the device.
     """
     backbone = network.backbone
     parts = {"input and output": Cost(_size(backbone), backbone.finish_macs(length))}
@@ -68,6 +68,9 @@ def part_costs(network: AdaptiveNetwork, length: int, behaviour_length: int) -> 
         if mapper.to_output_bias is not None:
             layer = mapper.to_output_bias
             parts["output bias"] = Cost(_size(layer), layer.weight.numel())
+        if mapper.to_repeat_bias is not None:
+            layer = mapper.to_repeat_bias
+            parts["repeat bias"] = Cost(_size(layer), layer.weight.numel())
     return parts
 
 

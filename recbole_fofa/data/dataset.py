@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,13 +17,15 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_fofa.compat import elementwise_length, single_process_barrier
-from recbole_fofa.data.sequences import Histories
+from recbole_fofa.data.sequences import Histories, IntArray
 from recbole_fofa.errors import DataError
 
 POSITION = "history_position"
 """Field of a row's target: its index in :class:`Histories`."""
 ADAPT_PREFIX = "adapt_"
 """Prefix of the fields that adaptation reads."""
+SEEN_PREFIX = "seen_"
+"""Prefix of the fields with what a user has had."""
 
 
 class OrderedMixin(Dataset):
@@ -103,7 +105,8 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
     RecBole copies every prefix of every user (about 1 KB an interaction). Here a row holds its
     target and its position; ``dataset[index]`` adds the lists, so that RecBole's loaders and
     models see what they always saw. With ``adapt_seq_length`` set, the longer behaviour that
-    adaptation reads comes as ``adapt_<item list>`` and ``adapt_<length>``.
+    adaptation reads comes as ``adapt_<item list>`` and ``adapt_<length>``, and what counts as had
+    before as ``seen_`` of both.
 
     Attributes:
         histories: All users' items and times in order; ``None`` for benchmark files.
@@ -156,7 +159,12 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
         rows = Interaction({field: values[chosen] for field, values in columns.items()})
         positions = rows[POSITION].numpy().reshape(-1)
         self._add_lists(rows, positions)
-        self._add_behaviour(rows, positions)
+        for prefix, length in (
+            (ADAPT_PREFIX, self.config["adapt_seq_length"]),
+            (SEEN_PREFIX, self.seen_length),
+        ):
+            if length:
+                rows.interaction.update(latest_items(self, prefix, positions, length))
         return self.join(rows) if join else rows
 
     def _add_lists(self, rows: Interaction, positions: np.ndarray) -> None:
@@ -169,13 +177,13 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
             padding = outside.view(*outside.shape, *[1] * (values.dim() - 2))
             rows.interaction[field] = values.masked_fill(padding, 0)
 
-    def _add_behaviour(self, rows: Interaction, positions: np.ndarray) -> None:
-        longest = self.config["adapt_seq_length"]
-        if longest and self.histories is not None:
-            item_list = self.iid_field + self.config["LIST_SUFFIX"]
-            lengths = self.histories.n_before(positions, longest)
-            rows.interaction[ADAPT_PREFIX + item_list] = self.histories.before(positions, longest)
-            rows.interaction[ADAPT_PREFIX + self.item_list_length_field] = torch.from_numpy(lengths)
+    @property
+    def seen_length(self) -> int | None:
+        """Latest items that count as had before; ``None`` if nothing depends on them."""
+        used = self.config["repeat_bias"]
+        if used == "shared" or (used == "generated" and self.config["use_mapper"]):
+            return int(self.config["repeat_seq_length"])
+        return None
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Sparse matrix of interactions; each user's first item comes from the histories."""
@@ -204,6 +212,20 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
         )
         lists = self.inter_feat[self.iid_field + suffix]
         self.inter_feat[self.item_list_length_field] = lists.map(len)
+
+
+def latest_items(
+    dataset: FofaSequentialDataset, prefix: str, positions: IntArray, length: int
+) -> dict[str, torch.Tensor]:
+    """Fields with the latest items before each position, and with their numbers."""
+    histories = cast(Histories, dataset.histories)
+    lengths = histories.n_before(positions, length)
+    return {
+        prefix + dataset.iid_field + dataset.config["LIST_SUFFIX"]: histories.before(
+            positions, length
+        ),
+        prefix + dataset.item_list_length_field: torch.from_numpy(lengths),
+    }
 
 
 @contextmanager

@@ -16,7 +16,13 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_fofa.data.batch_part import BatchPart, part_of
-from recbole_fofa.data.dataset import ADAPT_PREFIX, POSITION, FofaSequentialDataset
+from recbole_fofa.data.dataset import (
+    ADAPT_PREFIX,
+    POSITION,
+    SEEN_PREFIX,
+    FofaSequentialDataset,
+    latest_items,
+)
 from recbole_fofa.data.sequences import Histories, IntArray
 from recbole_fofa.errors import DataError
 from recbole_fofa.processes import Place
@@ -124,13 +130,15 @@ class SessionLoader:
         seed: With the epoch, decides every draw, so that a resumed run continues bit for bit.
         shuffle: Whether batches come in random order.
         negatives: ``None``, ``"uniform"`` or ``"popularity"``: one negative for each target.
+        seen_length: Latest items that count as had before; ``None`` if nothing depends on them.
         place: Of this process among those that share each batch; alone if not given.
 
     Attributes:
         part: What the latest batch is a part of.
 
     Each batch holds RecBole's item list and length (the input), ``adapt_`` of both (what
-    adaptation reads), ``session_targets`` and, if asked for, ``session_negatives``.
+    adaptation reads), ``session_targets`` and, if asked for, ``seen_`` of list and length (what
+    was had before the last target) and ``session_negatives``.
     """
 
     def __init__(
@@ -144,6 +152,7 @@ class SessionLoader:
         seed: int,
         shuffle: bool = True,
         negatives: str | None = None,
+        seen_length: int | None = None,
         place: Place | None = None,
     ) -> None:
         self._dataset = self.dataset = dataset
@@ -157,6 +166,7 @@ class SessionLoader:
         self.seed = seed
         self.shuffle = shuffle
         self.negatives = negatives
+        self.seen_length = seen_length
         self._place = place or Place()
         self.part: BatchPart | None = None
         self._item_list = dataset.iid_field + dataset.config["LIST_SUFFIX"]
@@ -198,12 +208,12 @@ class SessionLoader:
         fields = {
             self._item_list: inputs,
             self._length: torch.from_numpy(ends - 1 - first),
-            ADAPT_PREFIX + self._item_list: self.histories.before(begins, self.adapt_length),
-            ADAPT_PREFIX + self._length: torch.from_numpy(
-                self.histories.n_before(begins, self.adapt_length)
-            ),
+            **latest_items(self._dataset, ADAPT_PREFIX, begins, self.adapt_length),
             TARGETS: targets,
         }
+        if self.seen_length is not None:
+            # Up to the last target; what was had before each of them, the model cuts out.
+            fields |= latest_items(self._dataset, SEEN_PREFIX, ends - 1, self.seen_length)
         if self.negatives is not None:
             fields[NEGATIVES] = self._sample_negatives(targets)
         return Interaction(fields)

@@ -52,7 +52,7 @@ def _faults_of_values(info: BundleInfo) -> Iterator[str]:
             yield f"the setting {name} is {info.sizes.get(name)!r}, not a {kind.__name__}"
     if info.sizes.get("hidden_act", "gelu") not in ACTIVATIONS:
         yield f"the setting hidden_act is {info.sizes['hidden_act']!r}"
-    if min(info.max_length, info.adapt_length) < 1:
+    if min(info.max_length, info.adapt_length) < 1 or info.seen_length < 0:
         yield "lengths must be positive"
     if info.output_size and info.mapper_form is None:
         yield "a bias of the output stage without a mapper"

@@ -31,6 +31,8 @@ class BundleInfo:
         coded: Names of the tensors that change by a code times a basis, in the basis' order.
         parallel_mappers: Whether each block has factors of its own.
         output_size: Length of the generated bias of the output stage; 0 without.
+        seen_length: Newest items of a user whose scores the payload's ``repeat_bias`` is added to;
+            0 without one.
         payload_form: Whether payloads are changes of the base or whole tensors.
         precision: Of the payloads.
         items: Tokens of the cached items; ``item_embedding`` has a row for each.
@@ -52,6 +54,7 @@ class BundleInfo:
     coded: list[str]
     parallel_mappers: bool
     output_size: int
+    seen_length: int
     payload_form: PayloadForm
     precision: Precision
     items: list[str]

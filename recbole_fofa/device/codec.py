@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from recbole_fofa.errors import DeviceError
 
 SCHEMA = "recbole_fofa"
-VERSION = 2
+VERSION = 3
 _KEY = "fofa"
 _LENGTH = struct.Struct("<Q")
 _CODES = {"float32": "F32", "float16": "F16", "int8": "I8"}

@@ -96,12 +96,13 @@ def structure_text(structure: Sequence[int]) -> str:
 
 def payload_shapes(info: BundleInfo, structure: Sequence[int]) -> Shapes:
     """Name and shape of each tensor of a structure's payload: ``block_<index>.<name>``, and
-    ``output_bias`` where one is generated.
+    ``output_bias`` and ``repeat_bias`` where the model has them.
 
     ``dense``: the blocks' tensors themselves. ``delta``: for each block a ``code`` of ``R``
     numbers, and with ``low_rank`` the ``cores``, ``[matrices, R, R]``; nothing without a mapper.
     """
     shapes: Shapes = {"output_bias": (info.output_size,)} if info.output_size else {}
+    shapes |= {"repeat_bias": (1,)} if info.seen_length else {}
     rank = info.mapper_rank
     for index in np.flatnonzero(structure).tolist():
         own = info.shapes_of(index)
@@ -132,11 +133,13 @@ class UserNetwork:
         kept: Indices of the kept blocks, ascending.
         parameters: The tensors of each of them.
         output_bias: Added to the hidden states, ``[D]``; ``None`` if nothing is.
+        repeat_bias: Added to the scores of what the user has had, ``[1]``; ``None`` if nothing is.
     """
 
     kept: tuple[int, ...]
     parameters: list[dict[str, np.ndarray]]
     output_bias: np.ndarray | None
+    repeat_bias: np.ndarray | None
 
 
 def user_network(bundle: BaseBundle, payload: DevicePayload) -> UserNetwork:
@@ -150,7 +153,7 @@ def user_network(bundle: BaseBundle, payload: DevicePayload) -> UserNetwork:
         ]
     else:
         parameters = [_changed_base(bundle, payload, index) for index in kept]
-    return UserNetwork(kept, parameters, own.get("output_bias"))
+    return UserNetwork(kept, parameters, own.get("output_bias"), own.get("repeat_bias"))
 
 
 def block_integers(info: BundleInfo, index: int) -> dict[str, np.ndarray]:

@@ -16,7 +16,10 @@ from recbole_fofa.errors import DeviceError
 
 
 class Engine(Protocol):
-    """Runs an assembled network: numpy here, onnxruntime in ``recbole_fofa.device.onnx_engine``."""
+    """Runs an assembled network: numpy here, onnxruntime in ``recbole_fofa.device.onnx_engine``.
+
+    The repeat bias is not the network's: :class:`DeviceRuntime` adds it to the scores.
+    """
 
     def scores(
         self, own: UserNetwork, item_emb: Array, lengths: Array, candidate_emb: Array
@@ -107,7 +110,8 @@ class DeviceRuntime:
         """Scores of candidates, one for each.
 
         Args:
-            recent: Tokens of the user's items, oldest first; the newest of them count.
+            recent: Tokens of the user's items, oldest first. The newest of them are what the
+                network reads; all but very old ones count as had before (``seen_length``).
             candidates: Tokens of cached items.
 
         Raises:
@@ -119,15 +123,19 @@ class DeviceRuntime:
         missing = [token for token in candidates if token not in self._rows]
         if missing:
             raise DeviceError(f"candidate {missing[0]!r} is not among the cached items")
-        rows = self._known(recent)[-self.bundle.info.max_length :]
+        had = self._known(recent)
+        rows = had[-self.bundle.info.max_length :]
         if not rows:
             raise DeviceError(
                 f"none of the {len(recent)} recent items is cached: there is nothing to score from"
             )
-        wanted = self._embeddings([self._rows[token] for token in candidates])
-        lengths = np.array([len(rows)])
-        scores = self._engine.scores(self._own, self._embeddings(rows)[None], lengths, wanted[None])
+        wanted = [self._rows[token] for token in candidates]
+        item_emb, candidate_emb = self._embeddings(rows)[None], self._embeddings(wanted)[None]
+        scores = self._engine.scores(self._own, item_emb, np.array([len(rows)]), candidate_emb)
         first: Array = scores[0]
+        if self._own.repeat_bias is not None:
+            seen = had[-self.bundle.info.seen_length :]
+            first = first + self._own.repeat_bias * np.isin(wanted, seen)
         return first
 
     def recommend(self, recent: Sequence[str], candidates: Sequence[str], k: int) -> list[str]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from recbole_fofa.cloud.assemble import device_limits
 from recbole_fofa.device.uplink import uplink_size
@@ -26,6 +25,7 @@ from recbole_fofa.evaluator.result import Row
 from recbole_fofa.evaluator.tally import Tally
 from recbole_fofa.evaluator.task import Task
 from recbole_fofa.model.network import Decision
+from recbole_fofa.model.repeats import Repeats, each_once
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
 OnCases = Callable[[str, Cases, slice, np.ndarray, np.ndarray, Values], None]
@@ -126,8 +126,7 @@ class DeviceAdaptationEvaluator:
             if given is not None:
                 structure = torch.from_numpy(given[chosen, None] >> bits & 1)
                 decision = replace(decision, structure=structure.to(decision.structure))
-            vectors = self._vectors(task.cases, chosen, decision)
-            scores = DotProducts(vectors, self.model.item_embedding.weight)
+            scores = self._scores(task.cases, chosen, decision)
             ranks = task.ranks(scores, chosen, self.model.device)
             structure = decision.structure.cpu().numpy().astype(np.int64)
             codes = structure @ (1 << bits)
@@ -145,12 +144,12 @@ class DeviceAdaptationEvaluator:
         limits = device_limits(info, len(lengths), device)
         return self.model.decide(behaviour.to(device), lengths.to(device), *limits)
 
-    def _vectors(self, cases: Cases, chosen: slice, decision: Decision) -> Tensor:
-        """The state that is scored, ``[B, D]``, in chunks of ``adapt_chunk`` users."""
+    def _scores(self, cases: Cases, chosen: slice, decision: Decision) -> DotProducts:
+        """Of some cases, adapted and encoded in chunks of ``adapt_chunk`` users."""
         model = self.model
         item_seq, lengths = cases.before(chosen, model.max_seq_length)
         size = model.settings.adapt_chunk or len(lengths)
-        parts = []
+        vectors, biases = [], []
         for begin in range(0, len(lengths), size):
             rows = slice(begin, begin + size)
             own = Decision(
@@ -158,6 +157,12 @@ class DeviceAdaptationEvaluator:
                 None if decision.interest is None else decision.interest[rows],
                 None,
             )
-            hidden = model.encode(item_seq[rows].to(model.device), model.network.generate(own))
-            parts.append(model.gather_indexes(hidden, lengths[rows].to(model.device) - 1))
-        return torch.cat(parts)
+            adaptation = model.network.generate(own)
+            hidden = model.encode(item_seq[rows].to(model.device), adaptation)
+            vectors.append(model.gather_indexes(hidden, lengths[rows].to(model.device) - 1))
+            biases.append(adaptation.repeat_bias)
+        repeats = None
+        if biases[0] is not None:
+            seen, _ = cases.before(chosen, model.settings.repeat_seq_length)
+            repeats = Repeats(each_once(seen.to(model.device)), torch.cat(biases))
+        return DotProducts(torch.cat(vectors), model.item_embedding.weight, repeats)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recbole_fofa.errors import TrainingDivergedError
+from recbole_fofa.model.repeats import Repeats, among
 
 _CELLS = 4_000_000
 """Scores held at once: 16 MB in float32."""
@@ -32,21 +33,23 @@ class Scores(Protocol):
 
 
 class DotProducts:
-    """User vectors ``[B, D]`` with an item table ``[N, D]``."""
+    """User vectors ``[B, D]`` with an item table ``[N, D]``, and what is added to some scores."""
 
-    def __init__(self, vectors: Tensor, table: Tensor) -> None:
-        self.vectors, self.table = vectors, table
+    def __init__(self, vectors: Tensor, table: Tensor, repeats: Repeats | None = None) -> None:
+        self.vectors, self.table, self.repeats = vectors, table, repeats
         self.n_items = len(table)
 
     def of_range(self, begin: int, end: int) -> Tensor:
         """See :class:`Scores`."""
         # Of a single row torch takes another kernel, which rounds equal items differently.
         rows = self.vectors if len(self.vectors) > 1 else self.vectors.expand(2, -1)
-        return (rows @ self.table[begin:end].T)[: len(self.vectors)]
+        scores = (rows @ self.table[begin:end].T)[: len(self.vectors)]
+        return scores if self.repeats is None else self.repeats.added_to(scores, begin)
 
     def of_items(self, items: Tensor) -> Tensor:
         """See :class:`Scores`."""
-        return (self.vectors.unsqueeze(1) * self.table[items]).sum(-1)
+        scores = (self.vectors.unsqueeze(1) * self.table[items]).sum(-1)
+        return scores if self.repeats is None else scores + self.repeats.of_items(items)
 
 
 class ScoreMatrix:
@@ -122,7 +125,7 @@ def full_ranks(scores: Scores, targets: Tensor, seen: Tensor | None = None) -> T
         ahead += _n_ahead(part[:, counted - begin : -1], own)
     ranks = ahead + 1
     if seen is not None:
-        ranks = ranks.masked_fill(_among(targets.unsqueeze(1), seen).squeeze(1), 0)
+        ranks = ranks.masked_fill(among(targets.unsqueeze(1), seen).squeeze(1), 0)
     return ranks
 
 
@@ -144,18 +147,11 @@ def candidate_ranks(
     is_target = candidates == targets.unsqueeze(1)
     excluded = is_target | (candidates == 0)
     if seen is not None:
-        is_seen = _among(candidates, seen)
+        is_seen = among(candidates, seen)
         excluded |= is_seen
         is_target &= ~is_seen
     others = scores.of_items(candidates).masked_fill(excluded, -torch.inf)
     return (_n_ahead(others, own) + 1) * is_target.any(1)
-
-
-def _among(items: Tensor, seen: Tensor) -> Tensor:
-    """Whether each of ``[B, C]`` is in its row of ``[B, S]``, ``[B, C]``."""
-    ordered = seen.sort(1).values
-    places = torch.searchsorted(ordered, items).clamp(max=seen.shape[1] - 1)
-    return ordered.gather(1, places) == items
 
 
 def _n_ahead(others: Tensor, own: Tensor) -> Tensor:

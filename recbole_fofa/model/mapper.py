@@ -146,6 +146,8 @@ class StructureGuidedMapper(nn.Module):
         output_bias: Whether a bias of the output stage is generated too, linear in the interest
             (ours): what a user likes whatever came last. It belongs to no block, so that every
             structure has it.
+        repeat_bias: Whether the number is generated too that is added to the scores of what the
+            user has had already, linear in the interest (ours; :mod:`recbole_fofa.model.repeats`).
 
     Attributes:
         without_base: Names of the tensors that are generated whole, not as a change of a base.
@@ -163,6 +165,7 @@ class StructureGuidedMapper(nn.Module):
         scale: float,
         initializer_range: float,
         output_bias: bool,
+        repeat_bias: bool,
     ) -> None:
         super().__init__()
         self.extractor = SequenceExtractor(hidden_size, horizon)
@@ -185,6 +188,10 @@ class StructureGuidedMapper(nn.Module):
         if self.to_output_bias is not None:
             nn.init.normal_(self.to_output_bias.weight, std=initializer_range)
             nn.init.zeros_(self.to_output_bias.bias)
+        self.to_repeat_bias = nn.Linear(hidden_size, 1) if repeat_bias else None
+        if self.to_repeat_bias is not None:
+            nn.init.normal_(self.to_repeat_bias.weight, std=initializer_range)
+            nn.init.zeros_(self.to_repeat_bias.bias)
 
     def interest(
         self, behaviour: Tensor, lengths: Tensor, structural_vector: Tensor | None
@@ -203,6 +210,13 @@ class StructureGuidedMapper(nn.Module):
         if self.to_output_bias is None:
             return None
         bias: Tensor = self.to_output_bias(interest)
+        return bias
+
+    def repeat_bias(self, interest: Tensor) -> Tensor | None:
+        """What is added to scores of items that a user has had, ``[B]``; ``None`` if nothing is."""
+        if self.to_repeat_bias is None:
+            return None
+        bias: Tensor = self.to_repeat_bias(interest).squeeze(-1)
         return bias
 
     def hypernetwork(self, index: int) -> Hypernetwork:

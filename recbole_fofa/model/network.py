@@ -20,6 +20,10 @@ from recbole_fofa.model.structure import (
 )
 from recbole_fofa.model.weights import BlockParameters, parameters_of_users
 
+_SHARED_STEP = 64.0
+"""A step of Adam moves one number by the learning rate, and a generated one by that of each weight
+behind it: so many times as far."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -47,12 +51,15 @@ class Adaptation:
             nobody in the batch keeps.
         logits: The controller's, ``[B, L, 2]``; ``None`` without a controller.
         output_bias: What is added to the hidden states, ``[B, D]``; ``None`` if nothing is.
+        repeat_bias: What is added to the scores of items that the user has had, ``[B]``; ``None``
+            if nothing is.
     """
 
     structure: Tensor
     parameters: tuple[BlockParameters | None, ...]
     logits: Tensor | None
     output_bias: Tensor | None = None
+    repeat_bias: Tensor | None = None
 
 
 class AdaptiveNetwork(nn.Module):
@@ -67,6 +74,8 @@ class AdaptiveNetwork(nn.Module):
         mapper: Generates the parameters, or ``None``.
         structure_guided: Whether the structural vector starts the mapper's extractor.
         initializer_range: Standard deviation of the base's initial matrices.
+        shared_repeat_bias: Whether one number for all users is added to the scores of items that
+            a user has had, where the mapper generates none.
     """
 
     def __init__(
@@ -77,6 +86,7 @@ class AdaptiveNetwork(nn.Module):
         *,
         structure_guided: bool,
         initializer_range: float,
+        shared_repeat_bias: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -94,6 +104,7 @@ class AdaptiveNetwork(nn.Module):
             )
             for block in backbone.blocks
         )
+        self.shared_repeat_bias = nn.Parameter(torch.zeros(())) if shared_repeat_bias else None
         full_length = backbone.max_length
         self.block_macs = [
             backbone.block_macs(index, full_length) for index in range(len(backbone.blocks))
@@ -168,7 +179,18 @@ class AdaptiveNetwork(nn.Module):
                 for index, base in enumerate(bases)
             ]
             output_bias = self.mapper.output_bias(decision.interest)
-        return Adaptation(decision.structure, tuple(parameters), decision.logits, output_bias)
+        repeat_bias = self.repeat_bias(decision.interest, len(decision.structure))
+        return Adaptation(
+            decision.structure, tuple(parameters), decision.logits, output_bias, repeat_bias
+        )
+
+    def repeat_bias(self, interest: Tensor | None, n_users: int) -> Tensor | None:
+        """What is added to scores of items that a user has had, ``[B]``; ``None`` if nothing is."""
+        if self.shared_repeat_bias is not None:
+            return (_SHARED_STEP * self.shared_repeat_bias).expand(n_users)
+        if self.mapper is None or interest is None:
+            return None
+        return self.mapper.repeat_bias(interest)
 
     def forward(self, item_emb: Tensor, adaptation: Adaptation) -> Tensor:
         """Run each user's own network: ``[B, T, D]`` to hidden states ``[B, T, D]``."""

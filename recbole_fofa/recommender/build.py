@@ -43,6 +43,7 @@ def build_network(settings: ForwardOFASettings, max_length: int) -> AdaptiveNetw
             scale=settings.mapper_scale,
             initializer_range=settings.initializer_range,
             output_bias=settings.output_bias,
+            repeat_bias=settings.repeat_bias == "generated",
         )
     return AdaptiveNetwork(
         backbone,
@@ -50,4 +51,5 @@ def build_network(settings: ForwardOFASettings, max_length: int) -> AdaptiveNetw
         mapper,
         structure_guided=settings.structure_guided,
         initializer_range=settings.initializer_range,
+        shared_repeat_bias=settings.repeat_bias == "shared",
     )

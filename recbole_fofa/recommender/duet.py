@@ -9,7 +9,11 @@ from torch import Tensor
 from recbole_fofa.model.duet import GeneratedHead
 from recbole_fofa.model.network import AdaptiveNetwork
 from recbole_fofa.recommender.build import build_backbone
-from recbole_fofa.recommender.sequence_recommender import SequenceRecommender, own_settings
+from recbole_fofa.recommender.sequence_recommender import (
+    SequenceRecommender,
+    States,
+    own_settings,
+)
 from recbole_fofa.settings import DUETSettings
 
 
@@ -41,7 +45,7 @@ class DUET(SequenceRecommender):
         )
         self.head = GeneratedHead(settings.hidden_size, frozen=settings.frozen_generator)
 
-    def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def states(self, interaction: Any) -> States:
         """The shared encoder, then each user's own head."""
 
         def run(part: Any, _: Tensor) -> tuple[Tensor, ...]:
@@ -51,4 +55,4 @@ class DUET(SequenceRecommender):
             hidden = self.network(self.item_embedding(part[self.ITEM_SEQ]), shared)
             return (self.head(hidden, behaviour_emb, lengths),)
 
-        return self._by_length(interaction, run)[0], ()
+        return States(self._by_length(interaction, run)[0])

@@ -14,7 +14,11 @@ from recbole_fofa.model.network import Adaptation, Decision
 from recbole_fofa.model.structure import keep_probabilities
 from recbole_fofa.model.weights import dense_parameters
 from recbole_fofa.recommender.build import build_network
-from recbole_fofa.recommender.sequence_recommender import SequenceRecommender, own_settings
+from recbole_fofa.recommender.sequence_recommender import (
+    SequenceRecommender,
+    States,
+    own_settings,
+)
 from recbole_fofa.settings import ForwardOFASettings
 
 
@@ -92,7 +96,7 @@ class ForwardOFA(SequenceRecommender):
         hidden: Tensor = self.network(self.item_embedding(item_seq), adaptation)
         return hidden
 
-    def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def states(self, interaction: Any) -> States:
         """Adapt, then encode; with a controller, the weighted structure term too."""
         budget = self._default_budget(len(interaction)) if self.settings.budget_aware else None
         noise = noise_of_rows(self.batch.exponential, len(interaction))
@@ -100,14 +104,18 @@ class ForwardOFA(SequenceRecommender):
         def run(part: Any, rows: Tensor) -> tuple[Tensor, ...]:
             own = None if budget is None else budget[rows]
             decision = self.decide(*self._behaviour(part), own, noise=noise(rows))
-            hidden = self.encode(part[self.ITEM_SEQ], self.network.generate(decision))
-            return (hidden,) if decision.logits is None else (hidden, decision.logits)
+            adaptation = self.network.generate(decision)
+            hidden = self.encode(part[self.ITEM_SEQ], adaptation)
+            others = decision.logits, adaptation.repeat_bias
+            return hidden, *(other for other in others if other is not None)
 
-        hidden, *logits = self._by_length(interaction, run)
+        hidden, *others = self._by_length(interaction, run)
+        logits = others.pop(0) if self.network.controller is not None else None
+        repeat_bias = others.pop(0) if others else None
         weight = self.settings.structure_weight
-        if not logits or self.keep_all or weight == 0:
-            return hidden, ()
-        return hidden, (weight * self._structure_term(logits[0], budget),)
+        if logits is None or self.keep_all or weight == 0:
+            return States(hidden, repeat_bias)
+        return States(hidden, repeat_bias, (weight * self._structure_term(logits, budget),))
 
     def structures(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Structure ``[B, L]`` and soft keep probabilities ``[B, L]`` of a batch's users."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_fofa.data.dataset import ADAPT_PREFIX
+from recbole_fofa.data.dataset import ADAPT_PREFIX, SEEN_PREFIX
 from recbole_fofa.data.session_loader import NEGATIVES, TARGETS
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.model.batch import WHOLE, Batch
@@ -23,7 +24,23 @@ from recbole_fofa.model.losses import (
     binary_cross_entropy,
     pairwise_scores,
 )
+from recbole_fofa.model.repeats import Repeats, each_once
 from recbole_fofa.settings import SequenceSettings
+
+
+@dataclass(frozen=True)
+class States:
+    """What a model makes of a batch.
+
+    Attributes:
+        hidden: State at each input position, ``[B, T, D]``; those of padding are not defined.
+        repeat_bias: Added to the scores of what a user has had, ``[B]``; ``None`` if nothing is.
+        terms: Further terms of the loss.
+    """
+
+    hidden: Tensor
+    repeat_bias: Tensor | None = None
+    terms: tuple[Tensor, ...] = ()
 
 
 class SequenceRecommender(SequentialRecommender):
@@ -49,25 +66,22 @@ class SequenceRecommender(SequentialRecommender):
         nn.init.normal_(self.item_embedding.weight, std=settings.initializer_range)
 
     @abstractmethod
-    def hidden_states(self, interaction: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """State at each input position ``[B, T, D]``, and further terms of the loss.
-
-        States of padding are not defined.
-        """
+    def states(self, interaction: Any) -> States:
+        """What the model makes of a batch."""
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Next-item loss, then the model's further terms; all of the whole :attr:`batch`."""
-        hidden, terms = self.hidden_states(interaction)
-        loss = self.batch.mean_over_targets(self.next_item_loss(hidden, interaction))
-        return (loss, *terms)
+        states = self.states(interaction)
+        loss = self.batch.mean_over_targets(self.next_item_loss(states, interaction))
+        return (loss, *states.terms)
 
     def next_item_loss(
-        self, hidden: Tensor, interaction: Any, users: Tensor | None = None
+        self, states: States, interaction: Any, users: Tensor | None = None
     ) -> Tensor:
         """Mean loss over the targets of a batch.
 
         Args:
-            hidden: ``[B, T, D]``.
+            states: Of the batch.
             interaction: The batch.
             users: Boolean mask ``[B]``; only the targets of these rows count.
         """
@@ -75,38 +89,62 @@ class SequenceRecommender(SequentialRecommender):
             asked = interaction[TARGETS] > 0
             if users is not None:
                 asked = asked & users.unsqueeze(1)
-            hidden, targets = hidden[asked], interaction[TARGETS][asked]
+            targets = interaction[TARGETS][asked]
             negatives = interaction[NEGATIVES][asked] if NEGATIVES in interaction else None
+            rows, places = asked.nonzero(as_tuple=True)
         else:
-            rows = slice(None) if users is None else users
-            hidden = self._last(hidden, interaction)[rows]
+            rows = torch.arange(len(interaction), device=states.hidden.device)
+            rows = rows if users is None else rows[users]
+            places = interaction[self.ITEM_SEQ_LEN][rows] - 1
             targets = interaction[self.POS_ITEM_ID][rows]
             has_negatives = self.NEG_ITEM_ID in interaction
             negatives = interaction[self.NEG_ITEM_ID][rows] if has_negatives else None
-        return self._loss(hidden, targets, negatives)
+        repeats = self._repeats(states.repeat_bias, interaction, rows, places)
+        return self._loss(states.hidden[rows, places], targets, negatives, repeats)
 
     def predict(self, interaction: Any) -> Tensor:
         """Score of each row's own item, ``[B]``."""
-        return pairwise_scores(
-            self._user_vectors(interaction), interaction[self.ITEM_ID], self.item_embedding.weight
-        )
+        vectors, repeats = self._scored_states(interaction)
+        return _own_scores(vectors, interaction[self.ITEM_ID], self.item_embedding.weight, repeats)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, ``[B, N]``."""
-        return self._user_vectors(interaction) @ self.item_embedding.weight.T
+        vectors, repeats = self._scored_states(interaction)
+        scores = vectors @ self.item_embedding.weight.T
+        return scores if repeats is None else repeats.added_to(scores)
 
-    def _user_vectors(self, interaction: Any) -> Tensor:
+    def _scored_states(self, interaction: Any) -> tuple[Tensor, Repeats | None]:
         """The states that are scored, ``[B, D]``: of ``adapt_chunk`` users at a time.
 
         That bounds the memory of what is generated. Users of a chunk have histories of similar
         length, and most padding is never computed.
         """
         order = self._lengths(interaction).argsort(stable=True)
-        vectors = []
+        vectors, biases = [], []
         for chosen in order.split(self.settings.adapt_chunk or len(order)):
             rows = interaction[chosen]
-            vectors.append(self._last(self.hidden_states(rows)[0], rows))
-        return torch.cat(vectors)[order.argsort()]
+            states = self.states(rows)
+            vectors.append(self._last(states.hidden, rows))
+            biases.append(states.repeat_bias)
+        back = order.argsort()
+        bias = None if biases[0] is None else torch.cat(biases)[back]
+        last = interaction[self.ITEM_SEQ_LEN] - 1
+        rows = torch.arange(len(last), device=last.device)
+        return torch.cat(vectors)[back], self._repeats(bias, interaction, rows, last)
+
+    def _repeats(
+        self, bias: Tensor | None, interaction: Any, rows: Tensor, places: Tensor
+    ) -> Repeats | None:
+        """What users have had before they are asked, at places ``[M]`` of rows ``[M]``."""
+        if bias is None:
+            return None
+        prefix = SEEN_PREFIX if SEEN_PREFIX + self.ITEM_SEQ in interaction else ""
+        seen = interaction[prefix + self.ITEM_SEQ]
+        # Both lists end with the same item, the last that the row's input holds.
+        ahead = interaction[prefix + self.ITEM_SEQ_LEN] - interaction[self.ITEM_SEQ_LEN]
+        newest = (ahead[rows] + places).unsqueeze(1)
+        later = torch.arange(seen.shape[1], device=seen.device) > newest
+        return Repeats(each_once(seen)[rows].masked_fill(later, 0), bias[rows])
 
     def _by_length(
         self, interaction: Any, run: Callable[[Any, Tensor], tuple[Tensor, ...]]
@@ -157,20 +195,34 @@ class SequenceRecommender(SequentialRecommender):
             )
         return interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
 
-    def _loss(self, hidden: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
+    def _loss(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        negatives: Tensor | None,
+        repeats: Repeats | None,
+    ) -> Tensor:
         table = self.item_embedding.weight
         if self.settings.loss_type == "CE":
-            return cross_entropy(hidden, targets, table)
+            return cross_entropy(hidden, targets, table, repeats)
         if negatives is None:
             raise ConfigError(
                 f"loss_type {self.settings.loss_type} needs sampled negatives, but the batch has "
                 "none: leave train_neg_sample_args out, or set loss_type: CE"
             )
-        positive = pairwise_scores(hidden, targets, table)
-        negative = pairwise_scores(hidden, negatives, table)
+        positive = _own_scores(hidden, targets, table, repeats)
+        negative = _own_scores(hidden, negatives, table, repeats)
         if self.settings.loss_type == "BPR":
             return bayesian_personalized_ranking(positive, negative)
         return binary_cross_entropy(positive, negative)
+
+
+def _own_scores(
+    hidden: Tensor, items: Tensor, item_table: Tensor, repeats: Repeats | None
+) -> Tensor:
+    """Score of each state's own item, ``[M]``."""
+    scores = pairwise_scores(hidden, items, item_table)
+    return scores if repeats is None else scores + repeats.of_items(items[:, None]).squeeze(1)
 
 
 def own_settings(schema: type[Any], config: Any) -> Any:

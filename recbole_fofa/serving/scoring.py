@@ -12,6 +12,7 @@ from torch import Tensor
 from recbole_fofa.cloud.assemble import device_limits
 from recbole_fofa.data.dataset import ADAPT_PREFIX
 from recbole_fofa.device.bundle_info import BundleInfo
+from recbole_fofa.model.repeats import Repeats, each_once
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving.histories import History, newest
 
@@ -41,10 +42,15 @@ def _through_structures(
     decision = model.decide(behaviour.to(model.device), n_read.to(model.device), *how)
     item_seq, lengths = newest(histories, model.max_seq_length)
     item_seq = item_seq[:, : int(lengths.max())]
-    hidden = model.encode(item_seq.to(model.device), model.network.generate(decision))
+    adaptation = model.network.generate(decision)
+    hidden = model.encode(item_seq.to(model.device), adaptation)
     vectors = model.gather_indexes(hidden, lengths.to(model.device) - 1)
+    scores = vectors @ model.item_embedding.weight.T
+    if adaptation.repeat_bias is not None:
+        seen = newest(histories, model.settings.repeat_seq_length)[0].to(model.device)
+        scores = Repeats(each_once(seen), adaptation.repeat_bias).added_to(scores)
     kept = decision.structure.int().tolist()
-    return vectors @ model.item_embedding.weight.T, ["".join(map(str, row)) for row in kept]
+    return scores, ["".join(map(str, row)) for row in kept]
 
 
 def _rows(model: Any, histories: Sequence[History]) -> Interaction:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from recbole_fofa.recommender.sequence_recommender import States
 from recbole_fofa.trainer.hooks import Hook, Numbers, Step
 
 if TYPE_CHECKING:
@@ -95,11 +96,12 @@ def group_cosines(model: Any, interaction: Interaction) -> tuple[Cosines, Cosine
     """
     adaptation = model.adapt(*model._behaviour(interaction))
     hidden = model.encode(interaction[model.ITEM_SEQ], adaptation)
+    states = States(hidden, adaptation.repeat_bias)
     held = list(holders(model.network))
     parameters = [parameter for _, part in held for parameter in part]
 
     def gradients(users: Tensor) -> list[Tensor]:
-        loss = model.next_item_loss(hidden, interaction, users)
+        loss = model.next_item_loss(states, interaction, users)
         found = torch.autograd.grad(
             loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
         )

@@ -1,0 +1,181 @@
+"""The repeat bias: what counts as had before, for whom, and what training makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small import cycle_settings, trainer_of
+from torch.nn import functional as F
+
+from recbole_fofa.data.session_loader import TARGETS
+from recbole_fofa.evaluator.ranking import DotProducts
+from recbole_fofa.model import cross_entropy as module
+from recbole_fofa.model.cross_entropy import cross_entropy
+from recbole_fofa.model.repeats import Repeats, among, each_once
+from recbole_fofa.quick_start import checked_config, prepare_data
+
+ITEMS = st.lists(st.lists(st.integers(0, 9), min_size=7, max_size=7), min_size=1, max_size=6)
+
+
+@given(rows=ITEMS, asked=st.integers(0, 9))
+def test_each_item_is_kept_where_it_comes_first(rows: list[list[int]], asked: int) -> None:
+    found = each_once(torch.tensor(rows)).tolist()
+    for row, own in zip(rows, found, strict=True):
+        assert own == [0 if item in row[:place] else item for place, item in enumerate(row)]
+    items = torch.full((len(rows), 1), asked)
+    assert among(items, torch.tensor(rows)).flatten().tolist() == [asked in row for row in rows]
+
+
+@given(rows=ITEMS, begin=st.integers(0, 9), width=st.integers(1, 10))
+def test_the_bias_is_added_to_what_was_had_and_to_nothing_else(
+    rows: list[list[int]], begin: int, width: int
+) -> None:
+    bias = torch.arange(1.0, len(rows) + 1)
+    repeats = Repeats(each_once(torch.tensor(rows)), bias)
+    expected = torch.zeros(len(rows), 10)
+    for row, own in enumerate(rows):
+        for item in {*own} - {0}:
+            expected[row, item] = bias[row]
+    every = torch.arange(10).expand(len(rows), -1)
+    assert torch.equal(repeats.of_items(every), expected)
+    part = expected[:, begin : begin + width]
+    assert torch.equal(repeats.added_to(torch.zeros_like(part), begin), part)
+
+
+@given(n_targets=st.integers(1, 20), n_items=st.integers(2, 30), at_once=st.integers(1, 300))
+def test_cross_entropy_with_the_bias_is_that_of_the_changed_scores(
+    n_targets: int, n_items: int, at_once: int
+) -> None:
+    hidden = torch.randn(n_targets, 8, dtype=torch.float64, requires_grad=True)
+    table = torch.randn(n_items, 8, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(n_targets, dtype=torch.float64, requires_grad=True)
+    repeats = Repeats(each_once(torch.randint(n_items, (n_targets, 9))), bias)
+    targets = torch.randint(n_items, (n_targets,))
+    expected = 3 * F.cross_entropy(repeats.added_to(hidden @ table.T), targets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(module.SCORES_AT_ONCE, "cpu", at_once)
+        found = 3 * cross_entropy(hidden, targets, table, repeats)
+    torch.testing.assert_close(found, expected)
+    gradients = torch.autograd.grad(found, (hidden, table, bias))
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, (hidden, table, bias)))
+
+
+@given(n_items=st.integers(2, 40), width=st.integers(1, 40))
+def test_ranges_and_single_items_have_the_scores_of_the_whole(n_items: int, width: int) -> None:
+    vectors, table = torch.randn(3, 4), torch.randn(n_items, 4)
+    seen = each_once(torch.randint(n_items, (3, 6)))
+    scores = DotProducts(vectors, table, Repeats(seen, torch.tensor([-1.0, 0.0, 2.0])))
+    whole = scores.of_range(0, n_items)
+    parts = [scores.of_range(b, min(b + width, n_items)) for b in range(0, n_items, width)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    every = torch.arange(n_items).expand(3, -1)
+    torch.testing.assert_close(scores.of_items(every), whole)
+
+
+@pytest.mark.parametrize("newest", [3, 500])
+def test_in_training_what_lies_before_each_target_counts(tmp_path: Path, newest: int) -> None:
+    """Never the target itself or what follows, unless it was had before too."""
+    settings = cycle_settings(tmp_path, repeat_seq_length=newest)
+    config = checked_config(config_dict=settings)
+    train, *_ = prepare_data(config)
+    model = config.model_class(config, train._dataset)
+    histories, n_asked = train.histories, 0
+    for number in range(0, len(train.windows), 4):
+        windows = train.windows.at(np.arange(number, min(number + 4, len(train.windows))))
+        rows = train.batch(windows)
+        places = (rows[TARGETS] > 0).nonzero(as_tuple=True)
+        repeats = model._repeats(torch.zeros(len(rows)), rows, *places)
+        ends = rows["item_length"]
+        for row, place, seen in zip(*places, repeats.seen, strict=True):
+            position = windows.ends[row] - int(ends[row]) + int(place)
+            assert histories.items[position] == rows[TARGETS][row, place]
+            start = max(histories.starts[position], windows.ends[row] - 1 - newest)
+            assert {*seen.tolist()} - {0} == {*histories.items[start:position].tolist()}
+            n_asked += 1
+    assert n_asked > 100
+
+
+def test_a_long_history_counts_beyond_what_is_read(tmp_path: Path) -> None:
+    """The ring's users have 12 items; the network and adaptation read 8."""
+    trainer, (*_, test) = trainer_of(tmp_path)
+    model = trainer.model.eval()
+    rows = next(iter(test))[0]
+    repeats = model._repeats(torch.zeros(len(rows)), rows, torch.arange(len(rows)), rows["item_length"] - 1)
+    histories = test._dataset.histories
+    for row, position in enumerate(rows["history_position"].tolist()):
+        before = histories.items[histories.starts[position] : position]
+        assert len(before) == 11
+        assert {*repeats.seen[row].tolist()} - {0} == {*before.tolist()}
+
+
+def test_scores_are_those_without_it_plus_the_bias(tmp_path: Path) -> None:
+    trainer, (*_, test) = trainer_of(tmp_path, loss_type="BPR")
+    model, rows = trainer.model.eval(), next(iter(test))[0]
+    with torch.no_grad():
+        layer = model.network.mapper.to_repeat_bias
+        layer.bias.fill_(-3.0)
+        scores = model.full_sort_predict(rows)
+        single = model.predict(rows)
+        bias = model.states(rows).repeat_bias
+        layer.weight.zero_()
+        layer.bias.zero_()
+        without = model.full_sort_predict(rows)
+    assert bias.std() > 0
+    had = torch.zeros_like(scores, dtype=torch.bool)
+    had.scatter_(1, rows["seen_item_id_list"], True)
+    had[:, 0] = False
+    torch.testing.assert_close(scores, without + bias[:, None] * had)
+    torch.testing.assert_close(single, scores.gather(1, rows["item_id"][:, None]).squeeze(1))
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BPR", "BCE"])
+@pytest.mark.parametrize("regime", ["session", "prefix"])
+def test_training_learns_whether_items_come_again(
+    tmp_path: Path, loss_type: str, regime: str
+) -> None:
+    """Users who walk from item to new item, and users who stay with two."""
+    for kind, sign in (("new", -1), ("again", 1)):
+        settings = {
+            "dataset": str(write_users(tmp_path / kind, again=kind == "again")),
+            "loss_type": loss_type,
+            "train_regime": regime,
+            "epochs": 3,
+            "learning_rate": 0.01,
+        }
+        for how in ("generated", "shared"):
+            trainer, loaders = trainer_of(tmp_path / kind / how, **settings, repeat_bias=how)
+            trainer.fit(loaders[0], None, saved=False)
+            model = trainer.model.eval()
+            with torch.no_grad():
+                bias = model.states(next(iter(loaders[2]))[0]).repeat_bias
+            assert bool((sign * bias > 0.2).all()), (kind, how, bias)
+
+
+def test_without_it_nothing_is_loaded_and_nothing_added(tmp_path: Path) -> None:
+    for changes in ({"repeat_bias": "none"}, {"use_mapper": False}):
+        trainer, (train, _, test) = trainer_of(tmp_path / str(len(changes)), **changes)
+        assert trainer.model.network.shared_repeat_bias is None
+        rows = next(iter(test))[0]
+        assert not [name for name in rows.interaction if name.startswith("seen_")]
+        assert not [name for name in next(iter(train)).interaction if name.startswith("seen_")]
+        assert trainer.model.states(rows).repeat_bias is None
+
+
+def write_users(folder: Path, again: bool) -> Path:
+    """60 users of 10 items out of 40: new ones each time, or always the same two."""
+    generator = torch.Generator().manual_seed(4)
+    rows = ["user_id:token\titem_id:token\ttimestamp:float"]
+    for user in range(60):
+        items: list[Any] = torch.randperm(40, generator=generator).tolist()
+        items = (items[:2] * 5) if again else items[:10]
+        rows += [f"u{user}\ti{item}\t{step}" for step, item in enumerate(items)]
+    path = folder / "users" / "users.inter"
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
