@@ -2,9 +2,10 @@
 
 Each run is a process of its own: training by the project's own command, then the device report of
 the best epoch under three protocols (all items; all but the history; the target and 99 unseen
-items). A finished run is never repeated, a killed one starts again, a failing one becomes a line
-with its reason (``--again`` repeats those). Values of single users stay in ``per_user/``, which is
-not committed: they name users and items of the data.
+items). A finished run is never repeated, a killed one goes on after its last whole epoch (its
+files are in ``unfinished/`` until then), a failing one becomes a line with its reason (``--again``
+repeats those). Values of single users stay in ``per_user/``, which is not committed: they name
+users and items of the data.
 
     python benchmarks/head_to_head.py benchmarks/plans/small.yaml --threads 1
 """
@@ -17,7 +18,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,7 +28,7 @@ import yaml
 from plan import runs
 from record import RESULTS, append_line, best_checkpoint, provenance, read_lines
 
-PER_USER = RESULTS.parent / "per_user"
+PER_USER, UNFINISHED = (RESULTS.parent / name for name in ("per_user", "unfinished"))
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "full": {},
     "masked": {"mask_history": True},
@@ -89,31 +89,57 @@ def find(run: dict[str, Any]) -> dict[str, Any] | None:
 def execute(run: dict[str, Any], threads: int, workers: int) -> dict[str, Any]:
     """A run in a process of its own; its line, which is kept."""
     origin = provenance(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        order = Path(folder) / "order.json"
-        order.write_text(json.dumps({**run, "threads": threads, "folder": folder}))
-        errors = Path(folder) / "errors.txt"
-        started = time.perf_counter()
-        with errors.open("wb") as sink:
-            child = subprocess.Popen(
-                [sys.executable, __file__, "-", "--one", str(order)], stdout=sink, stderr=sink
-            )
-            _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - started
-        line = {key: value for key, value in run.items() if key != "settings"}
-        line["settings"] = {**run["settings"], "dataset": run["dataset"]}
-        if os.waitstatus_to_exitcode(status) == 0:
-            line |= json.loads((Path(folder) / "done.json").read_text(encoding="utf-8"))
-        else:
-            line["failed"] = _reason(errors, status)
+    folder = UNFINISHED / name_of(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = seconds_before(folder)
+    order, errors = folder / "order.json", folder / "errors.txt"
+    told = {**run, "threads": threads, "folder": str(folder), "seconds_before": before}
+    order.write_text(json.dumps(told), encoding="utf-8")
+    started = time.perf_counter()
+    with errors.open("wb") as sink:
+        child = subprocess.Popen(
+            [sys.executable, __file__, "-", "--one", str(order)], stdout=sink, stderr=sink
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+    seconds = before + time.perf_counter() - started
+    line = {key: value for key, value in run.items() if key != "settings"}
+    line["settings"] = {**run["settings"], "dataset": run["dataset"]}
+    if os.waitstatus_to_exitcode(status) == 0:
+        line |= json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    else:
+        line["failed"] = _reason(errors, status)
     line |= {
         "seconds": round(seconds, 1),
         "peak_memory_bytes": usage.ru_maxrss * 1024,
         "workers": workers,
+        "resumed": before > 0,
         **origin,
     }
     append_line(NAME, line)
+    shutil.rmtree(folder)
     return line
+
+
+def name_of(run: dict[str, Any]) -> str:
+    """Of the folders of a run."""
+    return f"{run['dataset']}-{run['model']}-{run['seed']}-{run['settings_hash']}".replace(" ", "_")
+
+
+def last_epoch(folder: Path) -> Path | None:
+    """The checkpoint from which a killed run goes on, if it has finished an epoch."""
+    return next((folder / "saved").glob("*-last.pth"), None)
+
+
+def seconds_before(folder: Path) -> float:
+    """What earlier attempts at a run took up to the last whole epoch; a new attempt begins."""
+    kept = folder / "seconds_before.json"  # as old as the attempt that wrote it
+    seconds, last = 0.0, last_epoch(folder)
+    if kept.exists():
+        seconds = json.loads(kept.read_text(encoding="utf-8"))
+        if last is not None:
+            seconds += max(0.0, last.stat().st_mtime - kept.stat().st_mtime)
+    kept.write_text(json.dumps(seconds), encoding="utf-8")
+    return seconds
 
 
 def _reason(errors: Path, status: int) -> str:
@@ -134,13 +160,16 @@ def work(run: dict[str, Any]) -> None:
     settings = {"metric_decimal_place": 6, **run["settings"], "seed": run["seed"]}
     started = time.perf_counter()
     out = {"output_dir": str(folder), "quiet": True, "torch_threads": run["threads"]}
-    result = run_recbole_fofa(config_dict={**settings, **out})
-    train_seconds = time.perf_counter() - started
+    last = last_epoch(folder)
+    result = run_recbole_fofa(
+        config_dict={**settings, **out, **({"resume_from": str(last)} if last else {})}
+    )
+    train_seconds = run["seconds_before"] + time.perf_counter() - started
     best = best_checkpoint(folder)
     epochs = best.with_name(f"{best.stem}.epochs.jsonl").read_text(encoding="utf-8").splitlines()
     config, model, _, train_data, _, test_data = load_data_and_model(best)
     loaders = (train_data, test_data)
-    name = f"{run['dataset']}-{run['model']}-{run['seed']}-{run['settings_hash']}".replace(" ", "_")
+    name = name_of(run)
     line: dict[str, Any] = {
         "valid": result["best_valid_result"],
         "epochs_run": sum(json.loads(text)["phase"] == "train" for text in epochs),
