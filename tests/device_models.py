@@ -69,7 +69,7 @@ def cloud_scores(model: Any, tokens: list[str], rows: list[list[str]], allowed: 
 
 
 def with_repeats(scores: torch.Tensor, adaptation: Any, ids: list[list[int]]) -> torch.Tensor:
-    """Scores of all items but padding, ``[B, N - 1]``, with the users' repeat bias; item by item."""
+    """Scores of all items but padding, ``[B, N - 1]``, with each user's repeat bias."""
     if adaptation.repeat_bias is None:
         return scores
     scores = scores.clone()

@@ -50,7 +50,8 @@ BIAS = [-0.3134, -0.174436, 0.049183, -0.420716, -0.195414, 0.123961]
 
 @pytest.mark.parametrize(("backbone", "form"), GOLDEN)
 def test_network(backbone: str, form: str) -> None:
-    network = small_network(backbone=backbone, mapper_form=form, output_bias=False, repeat_bias="none")
+    without = {"output_bias": False, "repeat_bias": "none"}
+    network = small_network(backbone=backbone, mapper_form=form, **without)
     fill(network)
     x, behaviour = waves(2, 6, 8), waves(2, 9, 8, phase=2.0)
     adaptation = network.adapt(behaviour, torch.tensor([9, 4]))

@@ -106,7 +106,8 @@ def test_a_long_history_counts_beyond_what_is_read(tmp_path: Path) -> None:
     trainer, (*_, test) = trainer_of(tmp_path)
     model = trainer.model.eval()
     rows = next(iter(test))[0]
-    repeats = model._repeats(torch.zeros(len(rows)), rows, torch.arange(len(rows)), rows["item_length"] - 1)
+    places = torch.arange(len(rows)), rows["item_length"] - 1
+    repeats = model._repeats(torch.zeros(len(rows)), rows, *places)
     histories = test._dataset.histories
     for row, position in enumerate(rows["history_position"].tolist()):
         before = histories.items[histories.starts[position] : position]
