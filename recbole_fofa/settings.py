@@ -199,6 +199,12 @@ class ForwardOFASettings(SequenceSettings):
     mapper_scale: PositiveFloat = Field(
         0.1, le=1.0, description="Initial size of the change relative to initializer_range."
     )
+    mapper_dropout: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the users in training who get the shared base in its place.",
+    )
     output_bias: bool = Field(
         True, description="Whether a bias of the output stage is generated per user too."
     )
@@ -241,11 +247,12 @@ class ForwardOFASettings(SequenceSettings):
             for name in ("alternate_steps", "conflict_every"):
                 if getattr(self, name):
                     raise ValueError(f"{name} is about structures: set use_controller: true")
-        if self.mapper_warmup_epochs and self.use_mapper and self.mapper_form == "full":
-            raise ValueError(
-                "mapper_warmup_epochs needs a base that all users share, which mapper_form: full "
-                "does not have: set mapper_form to residual or low_rank"
-            )
+        for name in ("mapper_warmup_epochs", "mapper_dropout"):
+            if getattr(self, name) and self.use_mapper and self.mapper_form == "full":
+                raise ValueError(
+                    f"{name} needs a base that all users share, which mapper_form: full "
+                    "does not have: set mapper_form to residual or low_rank"
+                )
         if self.temperature_end > self.temperature_start:
             raise ValueError(
                 f"temperature_end ({self.temperature_end}) must not exceed "

@@ -24,6 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
     "budgets": {"budget_aware": True},
     "static": {"use_controller": False, "use_mapper": False},
     "full": {"mapper_form": "full"},
+    "mapper_dropout": {"mapper_dropout": 0.5},
     "pairs": {"loss_type": "BPR"},
     "prefixes": {"train_regime": "prefix"},
     "DUET": {"model": "DUET"},

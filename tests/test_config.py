@@ -547,8 +547,9 @@ def test_rules_of_several_settings() -> None:
     assert "temperature_end (2.0) must not exceed" in one_fault("--temperature_end=2")
     for setting in ("--alternate_steps=true", "--conflict_every=5"):
         assert "set use_controller: true" in one_fault(setting, "--use_controller=false")
-    warm_up = one_fault("--mapper_warmup_epochs=1", "--mapper_form=full")
-    assert "set mapper_form to residual or low_rank" in warm_up
+    for setting in ("--mapper_warmup_epochs=1", "--mapper_dropout=0.5"):
+        fault = one_fault(setting, "--mapper_form=full")
+        assert "set mapper_form to residual or low_rank" in fault
 
 
 def test_heads_matter_where_there_is_attention_only() -> None:

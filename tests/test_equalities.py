@@ -179,7 +179,8 @@ def test_gradient_reaches_every_parameter_at_the_first_step(form: str, backbone:
     network = small_network(mapper_form=form, backbone=backbone).train()
     x, behaviour, lengths = batch(16)  # enough for each block to be kept by somebody
     weights = torch.randn(16, 6, 8)
-    (network(x, network.adapt(behaviour, lengths)) * weights).sum().backward()
+    adaptation = network.adapt(behaviour, lengths)
+    ((network(x, adaptation) * weights).sum() + adaptation.repeat_bias.sum()).backward()
     without = [
         name
         for name, parameter in network.named_parameters()
@@ -194,3 +195,20 @@ def test_settings_of_ablations_leave_only_their_parts() -> None:
     assert small_network(use_mapper=False).mapper is None
     assert len(small_network(parallel_mappers=False).mapper.hypernetworks) == 1
     assert len(small_network().mapper.hypernetworks) == SIZES["n_layers"]
+
+
+@pytest.mark.parametrize("form", ["residual", "low_rank"])
+def test_who_is_left_out_gets_the_base_and_no_output_bias(form: str) -> None:
+    network = small_network(mapper_form=form, mapper_scale=1.0)
+    x, behaviour, lengths = batch(4)
+    decision = network.decide(behaviour, lengths)
+    own = network.generate(decision)
+    some = network.generate(decision, torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    shared = Adaptation(
+        decision.structure, tuple(dict(base.named_parameters()) for base in network.base), None
+    )
+    found = network(x, some)
+    torch.testing.assert_close(found[::2], network(x, own)[::2])
+    torch.testing.assert_close(found[1::2], network(x, shared)[1::2])
+    assert (found - network(x, own))[1::2].abs().amax(-1).min() > 1e-3
+    torch.testing.assert_close(some.repeat_bias, own.repeat_bias)

@@ -113,6 +113,23 @@ def test_warm_ups_freeze_and_release(tmp_path: Path) -> None:
     assert structures[0].all() and structures[1].all()
 
 
+def test_mapper_dropout_gives_some_users_the_base_and_takes_nothing_in_evaluation(
+    tmp_path: Path,
+) -> None:
+    """On average the rate; who they are is drawn anew for each batch."""
+    trainer, _ = trainer_of(tmp_path, mapper_dropout=0.75)
+    model, seen = trainer.model.train(), []
+    for _ in range(50):
+        seen.append(model._changed(60))
+    changed = torch.stack(seen)
+    assert set(changed.unique().tolist()) == {0.0, 1.0} and changed.std(0).min() > 0
+    assert changed.mean().item() == pytest.approx(0.25, abs=0.04)  # five standard deviations
+    model.share_base = True
+    assert model._changed(60) is None
+    model.share_base = False
+    assert model.eval()._changed(60) is None
+
+
 def test_checkpoint_of_a_warm_up_is_tested_as_it_was_validated(tmp_path: Path) -> None:
     trainer, loaders = trainer_of(tmp_path, epochs=1, controller_warmup_epochs=1)
     trainer.fit(*loaders[:2])

@@ -46,8 +46,9 @@ CASES: dict[str, dict[str, Any]] = {
         "session_gap_seconds": 100,
         "batch": 10,
         "budget_aware": True,
+        "mapper_dropout": 0.5,
     },
-    "pairs": {"loss_type": "BPR", "backbone": "gru4rec"},
+    "pairs": {"loss_type": "BPR", "backbone": "gru4rec", "repeat_bias": "shared"},
     "prefixes, sampled candidates": {
         "train_regime": "prefix",
         "loss_type": "BPR",

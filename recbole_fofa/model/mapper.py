@@ -80,25 +80,34 @@ class Hypernetwork(nn.Module):
             )
 
     def forward(
-        self, condition: Tensor, base: Mapping[str, Tensor]
+        self,
+        condition: Tensor,
+        base: Mapping[str, Tensor],
+        changed: Tensor | None = None,
     ) -> dict[str, Tensor | LowRankWeight]:
         """The block's tensors for each user.
 
         Args:
             condition: ``[B, D]``.
             base: The block's shared tensors; without those that are generated whole.
+            changed: 1 for users with a change of their own, and 0 for those who get the base,
+                ``[B]``; if not given, all have one. Not with ``full``.
 
         Returns:
             ``[B, *shape]`` by name; with ``low_rank`` the matrices as their factors.
         """
-        changes = self._split(self.code(condition) @ self.basis, self.coded)
+        code = self.code(condition)
+        code = code if changed is None else code * changed.unsqueeze(1)
+        changes = self._split(code @ self.basis, self.coded)
         generated: dict[str, Tensor | LowRankWeight] = {
             name: base[name] + change for name, change in changes.items()
         }
         if self.form == "full":
             generated |= self._split(condition @ self.generator, self.special)
         elif self.form == "low_rank":
-            generated |= self._low_rank_weights(condition, base)
+            cores = self.cores(condition)
+            cores = cores if changed is None else cores * changed.view(-1, 1, 1, 1)
+            generated |= self._low_rank_weights(cores, base)
         return generated
 
     def code(self, condition: Tensor) -> Tensor:
@@ -111,11 +120,11 @@ class Hypernetwork(nn.Module):
         return flat.view(-1, len(self.special), self.rank, self.rank)
 
     def _low_rank_weights(
-        self, condition: Tensor, base: Mapping[str, Tensor]
+        self, cores: Tensor, base: Mapping[str, Tensor]
     ) -> dict[str, LowRankWeight]:
         return {
             name: LowRankWeight(base[name], self.left[name], core, self.right[name])
-            for name, core in zip(self.special, self.cores(condition).unbind(1), strict=True)
+            for name, core in zip(self.special, cores.unbind(1), strict=True)
         }
 
     def _split(self, flat: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -200,9 +209,19 @@ class StructureGuidedMapper(nn.Module):
         interest: Tensor = self.extractor(behaviour, lengths, structural_vector)
         return interest
 
-    def generate(self, index: int, interest: Tensor, base: Mapping[str, Tensor]) -> BlockParameters:
-        """Block ``index``'s tensors for each user, from interest ``[B, D]`` and the shared base."""
-        generated: BlockParameters = self.hypernetwork(index)(self.condition(index, interest), base)
+    def generate(
+        self,
+        index: int,
+        interest: Tensor,
+        base: Mapping[str, Tensor],
+        changed: Tensor | None = None,
+    ) -> BlockParameters:
+        """Block ``index``'s tensors for each user, from interest ``[B, D]`` and the shared base.
+
+        ``changed`` as in :meth:`Hypernetwork.forward`.
+        """
+        condition = self.condition(index, interest)
+        generated: BlockParameters = self.hypernetwork(index)(condition, base, changed)
         return generated
 
     def output_bias(self, interest: Tensor) -> Tensor | None:

@@ -167,18 +167,28 @@ class AdaptiveNetwork(nn.Module):
             interest = self.mapper.interest(behaviour, lengths, vector)
         return Decision(structure, interest, logits)
 
-    def generate(self, decision: Decision) -> Adaptation:
-        """The part of the adaptation that runs in the cloud: all parameters of each user."""
+    def generate(self, decision: Decision, changed: Tensor | None = None) -> Adaptation:
+        """The part of the adaptation that runs in the cloud: all parameters of each user.
+
+        Args:
+            decision: What the devices sent.
+            changed: 1 for users with parameters of their own, and 0 for those who get the base
+                and no output bias, ``[B]``; if not given, all have their own.
+        """
         bases: list[dict[str, Tensor]] = [dict(base.named_parameters()) for base in self.base]
         parameters: list[BlockParameters | None] = list(bases)
         output_bias = None
         if self.mapper is not None and decision.interest is not None:
             wanted = [self.training or bool(kept) for kept in decision.structure.any(0)]
             parameters = [
-                self.mapper.generate(index, decision.interest, base) if wanted[index] else None
+                self.mapper.generate(index, decision.interest, base, changed)
+                if wanted[index]
+                else None
                 for index, base in enumerate(bases)
             ]
             output_bias = self.mapper.output_bias(decision.interest)
+            if output_bias is not None and changed is not None:
+                output_bias = output_bias * changed.unsqueeze(1)
         repeat_bias = self.repeat_bias(decision.interest, len(decision.structure))
         return Adaptation(
             decision.structure, tuple(parameters), decision.logits, output_bias, repeat_bias

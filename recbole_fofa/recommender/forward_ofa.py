@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,11 +101,13 @@ class ForwardOFA(SequenceRecommender):
         """Adapt, then encode; with a controller, the weighted structure term too."""
         budget = self._default_budget(len(interaction)) if self.settings.budget_aware else None
         noise = noise_of_rows(self.batch.exponential, len(interaction))
+        changed = self._changed(len(interaction))
 
         def run(part: Any, rows: Tensor) -> tuple[Tensor, ...]:
             own = None if budget is None else budget[rows]
             decision = self.decide(*self._behaviour(part), own, noise=noise(rows))
-            adaptation = self.network.generate(decision)
+            own_changed = None if changed is None else changed[rows]
+            adaptation = self.network.generate(decision, own_changed)
             hidden = self.encode(part[self.ITEM_SEQ], adaptation)
             others = decision.logits, adaptation.repeat_bias
             return hidden, *(other for other in others if other is not None)
@@ -140,6 +143,15 @@ class ForwardOFA(SequenceRecommender):
             budgets = self._budgets()
             return budget_term(logits, self.network.block_macs, budget, budgets, self.batch)
         return structure_term(logits, self.settings.target_keep_rate, self.batch)
+
+    def _changed(self, n_users: int) -> Tensor | None:
+        """Who of a training batch gets parameters of their own, ``[B]``; ``None`` for all."""
+        rate = self.settings.mapper_dropout
+        if not self.training or rate == 0 or self.network.mapper is None or self.share_base:
+            return None
+        # An exponential variable is below -log(1 - p) with probability p.
+        noise = self.batch.exponential(self.item_embedding.weight.new_empty(n_users))
+        return (noise > -math.log1p(-rate)).to(noise.dtype)
 
     def _default_budget(self, n_users: int) -> Tensor:
         """The setting's for all at inference; in training, a random one for each, ``[n_users]``."""
