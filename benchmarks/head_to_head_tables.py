@@ -17,15 +17,20 @@ _HEAD = (
 
 
 def head_to_head() -> str:
-    """Each data set's table, the differences with their p, and where the lines came from."""
+    """Each data set's table and the differences with their p."""
     latest = latest_models()
     parts = []
     for dataset in dict.fromkeys(dataset for dataset, _ in latest):
         models = {model: own for (name, model), own in latest.items() if name == dataset}
         rows = [[model, *_row(own)] for model, own in models.items()]
-        parts += [table(_HEAD.format(dataset), rows), significance(dataset)]
-    parts += [failures(), origin([line for own in latest.values() for line in own])]
+        parts += [f"### {dataset}", table(_HEAD.format(dataset), rows), significance(dataset)]
+    parts.append(failures())
     return "\n\n".join(part for part in parts if part)
+
+
+def origins() -> str:
+    """Where the lines of the tables came from."""
+    return origin([line for own in latest_models().values() for line in own])
 
 
 def latest_models() -> dict[tuple[str, str], list[Line]]:
@@ -91,14 +96,19 @@ def _mean(own: list[Line], name: str) -> float | None:
     return mean(values) if values else None
 
 
-def significance(dataset: str) -> str:
-    """A model against each other one, by the latest run of the tests on this data set."""
+def latest_tests(dataset: str) -> dict[tuple[str, str], Line]:
+    """By protocol and model, what the latest run of the tests on this data set found."""
     lines = [line for line in read_lines("significance") if line["dataset"] == dataset]
-    latest = {
+    return {
         (line["protocol"], line["name"]): line
         for line in lines
         if line["date"] == lines[-1]["date"]
     }
+
+
+def significance(dataset: str) -> str:
+    """A model against each other one, by the latest run of the tests on this data set."""
+    latest = latest_tests(dataset)
     rows = [
         [
             protocol,

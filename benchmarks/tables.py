@@ -116,6 +116,35 @@ def speed() -> str:
     )
 
 
+def time_to_quality() -> str:
+    """Time to stock SASRec's best validation score; stock's own time is the yardstick."""
+    groups = grouped(
+        read_lines("time_to_quality"), lambda line: (line["way"], line.get("anomaly_mode"))
+    )
+    names = {("stock", True): "RecBole SASRec, as it is", ("stock", False): "without anomaly mode"}
+
+    def average(lines: Sequence[Line], name: str) -> float:
+        return mean(line[name] for line in lines)
+
+    as_it_is, without = (average(groups["stock", mode], "seconds") for mode in (True, False))
+    return table(
+        "ml-100k | seeds | there | epochs | s an epoch | s | as it is / this | without / this",
+        [
+            [
+                names.get((way, mode), way),
+                seeds_of(lines),
+                f"{sum(line['reached'] for line in lines)} of {len(lines)}",
+                f"{average(lines, 'epochs'):.1f}",
+                f"{average(lines, 'seconds_per_epoch'):.1f}",
+                f"{average(lines, 'seconds'):.0f}",
+                f"{as_it_is / average(lines, 'seconds'):.1f}",
+                f"{without / average(lines, 'seconds'):.1f}",
+            ]
+            for (way, mode), lines in groups.items()
+        ],
+    )
+
+
 def budgets() -> str:
     """One trained model at several budgets, and a static network of each depth."""
     by_budget = grouped(read_lines("budget_curve"), lambda x: (x["budget"], x["model"]))

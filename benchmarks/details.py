@@ -1,0 +1,155 @@
+"""``docs/results.md``, from the lines in ``results/``."""
+
+from __future__ import annotations
+
+import head_to_head_tables
+import tables
+from record import read_lines
+from tables import origin, runs
+
+DEFAULT_THREADS = 2
+"""Of the machine that measured the whole default command."""
+
+
+def details() -> str:
+    """``docs/results.md``."""
+    others = [line for line in runs(1) if tables.other_backbone(line)]
+    of_sasrec = [line for line in runs(1) if not tables.other_backbone(line)]
+    return f"""# More results
+
+Written by `python benchmarks/report.py --write` from the lines in `benchmarks/results`.
+
+## Accuracy
+
+All items are ranked; then without those of the history; then the target and 99 items that the user
+never had, the same for every model. MACs are those of a request at full input length, without
+scores; in brackets relative to all blocks at that length. Differences are those of users' values
+averaged over seeds, by two-sided permutation tests, corrected by Holm over the models. "RecBole
+SASRec" is its class with its defaults, one sample a prefix, trained to its end on a GPU.
+
+{head_to_head_tables.head_to_head()}
+
+{head_to_head_tables.origins()}
+
+### Searches
+
+What an equal search chose on ml-100k, before the repeat bias. Its ranges are in
+`benchmarks/plans/ml-100k-tuned.yaml`, it saw validation scores alone, and its first trial is what
+was given. The seed of all trials is one that is not in the tables above.
+
+{head_to_head_tables.searches()}
+
+### RecBole alone
+
+RecBole's own SASRec on ml-100k (its class, trainer and augmentation, default hyper-parameters but
+batches of 256, stopped after 5 epochs without a better validation NDCG@10) was not tuned, so this
+row is what its users get, not the best that it can do:
+
+{tables.stock()}
+
+{origin(read_lines("stock_recbole"))}
+
+## Do structures pull the same parameters apart?
+
+The paper's reason for separate, structure-conditioned mappers. Measured in training on ml-100k
+(three blocks, three epochs, three seeds): cosines between the gradients that groups of users with
+different structures send to the same parameters of a block and, as the yardstick, between halves of
+a group with one structure. All gradients of mini-batch groups are noisy, so what counts is the
+difference between the two.
+
+With shared weights, groups of different structures agree less than halves of one group do (cosine
+0.19 against 0.24, below zero in 25% against 18% of the pairs): there is a conflict, and it is
+small. With parallel mappers of the full form the difference is gone (0.05 against 0.05), but all
+cosines are lower than with shared weights: parameters that belong to single users share less to
+agree on. With low-rank changes it is about halved. Cosines as such are highest where weights are
+shared, so this is evidence for less of a structure's own conflict, and not for more agreement.
+
+{tables.conflict()}
+
+{origin(read_lines("gradient_conflict"))}
+
+## Structures by default
+
+Default settings, a device class without limits.
+
+{tables.device_structures()}
+
+{origin([x for x in read_lines("payload") if x["way"] == "low rank 16, fp32"])}
+
+## Accuracy before the output bias and the warm-up
+
+ml-100k as in the README, but the epoch with the best validation MRR@10, RecBole's default. DUET,
+which keeps all blocks and generates two dense layers behind them, was ahead of ForwardOFA with each
+seed, by less than a standard error (0.005); DUET with a trained generator is ahead of DUET as its
+public code leaves it.
+
+{tables.accuracy()}
+
+{origin(of_sasrec)}
+
+Whole default runs of ForwardOFA, from the command to the last line, and the structures of the test
+users (before budgets became targets; the default has none):
+
+{tables.structures(DEFAULT_THREADS)}
+
+```bash
+python benchmarks/ml100k_accuracy.py --ways ForwardOFA --seeds 1 2 3
+```
+
+## Other backbones
+
+The default command with `--backbone`; ml-100k, one seed each, so that a difference of 0.005 means
+nothing. The settings were chosen with SASRec's blocks. On filter blocks ForwardOFA is ahead of the
+static network on validation and test, on recurrent blocks it is behind on both, on NextItNet's each
+is ahead once.
+
+{tables.backbones()}
+
+{origin(others)}
+
+## A request on the device
+
+Milliseconds (p50) at batch 1 and input length 50, 100 candidates, one thread; in brackets the
+ratio to all blocks of the same way, and to the dense static network in torch. "Masked in the cloud"
+is how a batch is evaluated: the user's parameters as factors, dropped blocks not computed.
+
+{tables.latency()}
+
+{origin(read_lines("latency"))}
+
+## To adapt, or to fine-tune
+
+One forward adaptation, both sides and all checks of files included, against one epoch of
+fine-tuning of the same network on the user's whole history, on the same thread. "prefixes" is how
+RecBole and DUET train, one row for each prefix; "windows" is the least that one could do, one step
+on the whole history at once. Memory is what the process grew by: 0 is what fits into what it had.
+
+{tables.adaptation()}
+
+{origin(read_lines("adaptation")[-3:])}
+
+## Bulk adaptation
+
+Users a second on one core, in batches of 256, with the bytes of each payload but no file.
+
+{tables.throughput()}
+
+{origin(read_lines("throughput")[-8:])}
+
+## Lists for many histories
+
+A file of histories to a file of lists (`recommend_many`), ml-100k's items, one core; the smallest
+file first and last. "One call" is `recommend` for a single history.
+
+{tables.serving()}
+
+{origin(read_lines("serving")[-4:])}
+
+## Many users, computed
+
+From the costs above of one user on one core, {tables.INTERACTIONS_A_USER} interactions a user and
+ml-100k's 1,682 items; an epoch is one of ForwardOFA in session training (the table in the README).
+Nothing of this was run.
+
+{tables.many_users()}
+"""

@@ -1,0 +1,64 @@
+"""The one table that opens the README: ForwardOFA against the best baseline on each data set."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from head_to_head_tables import latest_models, latest_tests
+from tables import Line, seeds_of, table
+
+WITH_BIAS = "static backbone, repeat bias"
+"""The backbone with what is ours and needs no adaptation; shown apart, as it is no baseline."""
+FULL_NETWORK = "static backbone"
+HEAD = (
+    "data | seeds | ForwardOFA | best baseline | gain | p (Holm) | without history: ForwardOFA | "
+    "best baseline | static with repeat bias: all items | without history | MACs a request"
+)
+
+
+def summary() -> str:
+    """Test NDCG@10 where all items are ranked, then where those of the history are left out."""
+    latest = latest_models()
+    rows = []
+    for dataset in dict.fromkeys(dataset for dataset, _ in latest):
+        models = {model: own for (name, model), own in latest.items() if name == dataset}
+        tests = latest_tests(dataset)
+        ours = next(iter(tests.values()))["reference_model"] if tests else None
+        if ours in models:
+            rows.append([dataset, *_row(ours, models, tests)])
+    return table(HEAD, rows)
+
+
+def _row(ours: str, models: dict[str, list[Line]], tests: dict[Any, Line]) -> list[str]:
+    baselines = [name for name in models if not name.startswith(("ForwardOFA", WITH_BIAS))]
+    own = _score(models[ours], "full")
+    best = max(baselines, key=lambda name: _score(models[name], "full"))
+    masked = max(baselines, key=lambda name: _score(models[name], "masked"))
+    reached = _score(models[best], "full")
+    test = tests.get(("full", best))
+    return [
+        seeds_of(models[ours]),
+        f"**{own:.4f}**" if own > reached else f"{own:.4f}",
+        f"{reached:.4f} ({best})",
+        f"{own / reached - 1:+.1%}",
+        "-" if test is None else f"{test['p_holm']:.2g}",
+        f"{_score(models[ours], 'masked'):.4f}",
+        f"{_score(models[masked], 'masked'):.4f} ({masked})",
+        *(_with_bias(models, protocol) for protocol in ("full", "masked")),
+        _macs(models[ours], models.get(FULL_NETWORK)),
+    ]
+
+
+def _score(lines: list[Line], protocol: str) -> float:
+    return mean(line["protocols"][protocol]["ndcg@10"] for line in lines)
+
+
+def _with_bias(models: dict[str, list[Line]], protocol: str) -> str:
+    return f"{_score(models[WITH_BIAS], protocol):.4f}" if WITH_BIAS in models else "-"
+
+
+def _macs(ours: list[Line], full: list[Line] | None) -> str:
+    own = mean(line["mean_macs"] for line in ours)
+    share = f" ({own / full[0]['mean_macs']:.0%})" if full else ""
+    return f"{own / 1e6:.2f} M{share}"
