@@ -25,10 +25,6 @@ class Repeats:
     seen: Tensor
     bias: Tensor
 
-    def rows(self, chosen: slice | Tensor) -> Repeats:
-        """Those of some of the states."""
-        return Repeats(self.seen[chosen], self.bias[chosen])
-
     def added_to(self, scores: Tensor, begin: int = 0) -> Tensor:
         """Scores of items ``begin .. begin + n - 1``, ``[M, n]``, with the bias; a new tensor."""
         places = self.seen - begin
