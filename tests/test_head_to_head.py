@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,33 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     assert (lines[-1]["model"], lines[-1]["seed"]) == ("SASRec", 1)
     assert len(lines) == 6 and lines[-1]["workers"] == 2
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_after_its_last_epoch(tmp_path: Path, benchmarks: Path) -> None:
+    settings = cycle_settings(tmp_path, epochs=40, stopping_step=40)
+    for name in ("dataset", "output_dir", "quiet"):
+        settings.pop(name)
+    plan = {
+        "datasets": {"ring": str(write_cycle(tmp_path / "wide", n_items=150))},
+        "seeds": [1],
+        "common": settings,
+        "models": {"ours": {"model": "ForwardOFA"}},
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    command = [sys.executable, str(benchmarks / "head_to_head.py"), str(tmp_path / "plan.yaml")]
+    first = subprocess.Popen(command, start_new_session=True)
+    while not list(benchmarks.glob("unfinished/*/saved/*-last.pth")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    results = benchmarks / "results" / "head_to_head.jsonl"
+    assert not results.exists()
+    (kept,) = benchmarks.glob("unfinished/*/saved/*.epochs.jsonl")
+    n_before = kept.read_text().count('"train"')
+    assert 1 <= n_before < 40
+    subprocess.run(command, check=True, capture_output=True)
+    (line,) = map(json.loads, results.read_text().splitlines())
+    assert line["resumed"] is True and line["epochs_run"] == 40
+    assert line["train_seconds"] > 0 and not list(benchmarks.glob("unfinished/*"))
