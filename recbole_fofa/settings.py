@@ -7,7 +7,8 @@ holds keys, defaults and comments equal to these schemas. Names that RecBole alr
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -259,3 +260,9 @@ class ForwardOFASettings(SequenceSettings):
                 f"temperature_start ({self.temperature_start})"
             )
         return self
+
+
+def of_older_version(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings with those that came later, as the network was without them."""
+    is_ours = "mapper_form" in stored and "repeat_bias" not in stored
+    return {**stored, "repeat_bias": "none"} if is_ours else dict(stored)

@@ -197,6 +197,17 @@ def test_a_forged_bundle_ends_in_a_clear_error_or_works(
         load(folder).recommend([["i1"]], 3)
 
 
+def test_a_bundle_from_before_the_repeat_bias_is_what_it_was(tmp_path: Path) -> None:
+    folder = bundle_of(tmp_path, repeat_bias="none")
+    expected = load(folder).recommend([["i1", "i2"]], 5)
+    content = json.loads((folder / "config.json").read_text())
+    for name in ("repeat_bias", "repeat_seq_length", "mapper_dropout"):
+        del content[name]
+    (folder / "config.json").write_text(json.dumps(content))
+    sealed(folder)
+    assert load(folder).recommend([["i1", "i2"]], 5) == expected
+
+
 @pytest.mark.parametrize("name", ["format", "model", "other", "versions"])
 def test_a_manifest_that_lacks_a_name(bundle: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "forged"

@@ -67,6 +67,19 @@ def test_reloaded_model_gives_equal_scores(tmp_path: Path) -> None:
     assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
 
 
+def test_a_checkpoint_from_before_the_repeat_bias_is_what_it_was(tmp_path: Path) -> None:
+    settings = cycle_settings(tmp_path, repeat_bias="none")
+    result = run_recbole_fofa(config_dict=settings)
+    path = only_checkpoint(tmp_path)
+    state = torch.load(path, weights_only=True)
+    for name in ("repeat_bias", "repeat_seq_length", "mapper_dropout"):
+        del state["config"][name]
+    torch.save(state, path)
+    config, model, *_, test = load_data_and_model(path)
+    trainer = get_trainer(config)(config, model)
+    assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
+
+
 @pytest.mark.parametrize("regime", ["session", "prefix"])
 def test_resume_continues_bit_for_bit(tmp_path: Path, regime: str) -> None:
     straight, loaders = trainer_of(tmp_path / "a", epochs=4, train_regime=regime)

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from recbole_fofa.errors import CheckpointError, OutputError
+from recbole_fofa.settings import of_older_version
 from recbole_fofa.whole_file import write_whole
 
 FORMAT = 1
@@ -126,6 +127,7 @@ class ModelBundle:
         if not _are(items, str) or not _are(counts, int) or len(items) != len(counts):
             raise CheckpointError(f"{folder / 'vocabulary.json'} is no list of items and counts")
         model, other = manifest["model"], manifest["other"]
+        config = of_older_version(config)
         return cls(model, config, items, counts, metrics, other, weights)
 
 

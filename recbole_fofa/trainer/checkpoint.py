@@ -16,6 +16,7 @@ import scipy.sparse
 import torch
 
 from recbole_fofa.errors import CheckpointError
+from recbole_fofa.settings import of_older_version
 from recbole_fofa.whole_file import whole_file
 
 _KIND = "__kind__"
@@ -86,7 +87,11 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         name in state and isinstance(state[name], kind) for name, kind in needed.items()
     ):
         raise CheckpointError(f"{path} is not a checkpoint of recbole_fofa")
-    return {**state, "other_parameter": _restored(state["other_parameter"])}
+    return {
+        **state,
+        "config": of_older_version(state["config"]),
+        "other_parameter": _restored(state["other_parameter"]),
+    }
 
 
 def _plain(value: Any, name: str) -> Any:
