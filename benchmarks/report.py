@@ -49,8 +49,8 @@ p are of users' values, and say nothing of other seeds. One setting for all of o
 set, no search (RecBole's SASRec has RecBole's); mapper dropout, on the Amazon data, was chosen
 between none and a half by validation scores on amazon-toys.
 
-* **Where all items are ranked, which is RecBole's protocol, ForwardOFA is ahead of every baseline on
-  every data set that was run, at a quarter to a third of the full backbone's MACs a request.**
+* **Where all items are ranked, which is RecBole's protocol, ForwardOFA is ahead of every baseline
+  on every data set that was run, at a quarter to a third of the full backbone's MACs a request.**
 * **Most of that is the repeat bias**: what ForwardOFA has learned is not to offer again what a user
   has had. RecBole's protocol counts those items, and networks that score by dot products alone put
   them first. The static backbone with one such number for all users is about as good on amazon-toys
@@ -59,18 +59,18 @@ between none and a half by validation scores on amazon-toys.
   gain is 20 % on ml-100k and 6 % on ml-1m, where histories are long, and a loss of 2 % on
   amazon-beauty and 4 % on amazon-toys. Against 99 items that the user never had it is ahead on the
   MovieLens data and 4 to 5 % behind on the Amazon data.
-* RecBole's SASRec on ml-1m was not trained to its end: after 40 epochs on a GPU its validation score
-  was 0.117, and rising slowly (ForwardOFA 0.219). yelp and amazon-cds have RecBole's SASRec alone so
-  far. The baselines are no weak ones: without items of the history, published SASRecs on these
-  sequences have 0.031 to 0.032 on beauty and 0.037 to 0.040 on toys (with another loss).
+* RecBole's SASRec on ml-1m was not trained to its end: after 40 epochs on a GPU its validation
+  score was 0.117, and rising slowly (ForwardOFA 0.219). yelp and amazon-cds have RecBole's SASRec
+  alone so far. The baselines are no weak ones: without items of the history, published SASRecs on
+  these sequences have 0.031 to 0.032 on beauty and 0.037 to 0.040 on toys (with another loss).
 
 ### One model, every budget
 
 Four blocks. One budget-aware model per seed, evaluated at each budget, beside a static network of
 that many blocks trained alone with the same settings; ml-100k, test NDCG@10, three seeds. Cost
 grows with the budget and is never over it. **Within noise the one model is at or above each static
-network** (both before the repeat bias; not measured again). Which user gets which blocks does not matter here: with structures shuffled over users
-it is as good.
+network** (both before the repeat bias; not measured again). Which user gets which blocks does not
+matter here: with structures shuffled over users it is as good.
 
 {tables.budgets()}
 
