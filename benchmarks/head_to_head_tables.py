@@ -18,10 +18,8 @@ _HEAD = (
 
 def head_to_head() -> str:
     """Each data set's table and the differences with their p."""
-    latest = latest_models()
     parts = []
-    for dataset in dict.fromkeys(dataset for dataset, _ in latest):
-        models = {model: own for (name, model), own in latest.items() if name == dataset}
+    for dataset, models in latest_by_dataset().items():
         rows = [[model, *_row(own)] for model, own in models.items()]
         parts += [f"### {dataset}", table(_HEAD.format(dataset), rows), significance(dataset)]
     parts.append(failures())
@@ -31,6 +29,14 @@ def head_to_head() -> str:
 def origins() -> str:
     """Where the lines of the tables came from."""
     return origin([line for own in latest_models().values() for line in own])
+
+
+def latest_by_dataset() -> dict[str, dict[str, list[Line]]]:
+    """Lines of :func:`latest_models` by data set, then by model."""
+    found: dict[str, dict[str, list[Line]]] = {}
+    for (dataset, model), lines in latest_models().items():
+        found.setdefault(dataset, {})[model] = lines
+    return found
 
 
 def latest_models() -> dict[tuple[str, str], list[Line]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from head_to_head_tables import latest_models
+from head_to_head_tables import latest_by_dataset
 
 KINDS = {
     "ForwardOFA": ("C0", "o"),
@@ -26,8 +26,8 @@ def write_figure(path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    found = latest_models()
-    datasets = [dataset for dataset, model in found if model == "static backbone"]
+    found = latest_by_dataset()
+    datasets = [dataset for dataset, models in found.items() if "static backbone" in models]
     with pyplot.rc_context({"svg.hashsalt": "fixed", "font.size": 9}):
         n_rows = -(-len(datasets) // COLUMNS)
         figure, panels = pyplot.subplots(
@@ -36,8 +36,7 @@ def write_figure(path: Path) -> None:
         for panel in panels.flat[len(datasets) :]:
             panel.set_axis_off()
         for dataset, panel in zip(datasets, panels.flat, strict=False):
-            models = {model: lines for (name, model), lines in found.items() if name == dataset}
-            _draw(panel, models)
+            _draw(panel, found[dataset])
             panel.set_title(dataset)
         figure.tight_layout()
         path.parent.mkdir(parents=True, exist_ok=True)

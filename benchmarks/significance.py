@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from head_to_head_tables import latest_models
+from head_to_head_tables import latest_by_dataset
 from record import RESULTS, append_line, provenance
 
 from recbole_fofa.evaluator.compare import compare_values, holm
@@ -44,11 +44,14 @@ def main() -> None:
 
 def finished() -> dict[str, dict[str, dict[int, Path]]]:
     """Folder of per-user values by data set, model and seed, of the lines that tables show."""
-    found: dict[str, dict[str, dict[int, Path]]] = defaultdict(dict)
-    for (dataset, model), lines in latest_models().items():
-        root = RESULTS.parent.parent
-        found[dataset][model] = {line["seed"]: root / line["per_user"] for line in lines}
-    return found
+    root = RESULTS.parent.parent
+    return {
+        dataset: {
+            model: {line["seed"]: root / line["per_user"] for line in lines}
+            for model, lines in models.items()
+        }
+        for dataset, models in latest_by_dataset().items()
+    }
 
 
 def comparisons(

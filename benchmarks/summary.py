@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from head_to_head_tables import latest_models, latest_tests
+from head_to_head_tables import latest_by_dataset, latest_tests
 from tables import Line, seeds_of, table
 
 WITH_BIAS = "static backbone, repeat bias"
@@ -19,10 +19,8 @@ HEAD = (
 
 def summary() -> str:
     """Test NDCG@10 where all items are ranked, then where those of the history are left out."""
-    latest = latest_models()
     rows = []
-    for dataset in dict.fromkeys(dataset for dataset, _ in latest):
-        models = {model: own for (name, model), own in latest.items() if name == dataset}
+    for dataset, models in latest_by_dataset().items():
         tests = latest_tests(dataset)
         ours = next(iter(tests.values()))["reference_model"] if tests else None
         if ours in models:

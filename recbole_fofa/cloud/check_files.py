@@ -19,7 +19,7 @@ from recbole_fofa.data.sequences import IntArray, padded
 from recbole_fofa.device.bundle import BaseBundle
 from recbole_fofa.device.runtime import DeviceRuntime, Engine, NumpyEngine
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.model.repeats import Repeats, each_once
+from recbole_fofa.model.repeats import Repeats
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.whole_file import write_whole
 
@@ -136,8 +136,8 @@ def _cloud_scores(model: ForwardOFA, bundle: BaseBundle, items: IntArray) -> np.
     hidden = model.encode(item_seq.to(device), adaptation)[:, -1]
     scores = hidden @ model.item_embedding.weight.T
     if adaptation.repeat_bias is not None:
-        seen = each_once(padded([items[-info.seen_length :]])[0].to(device))
-        scores = Repeats(seen, adaptation.repeat_bias).added_to(scores)
+        seen, _ = padded([items[-info.seen_length :]])
+        scores = Repeats.of(seen.to(device), adaptation.repeat_bias).added_to(scores)
     found: np.ndarray = scores[0, 1:].cpu().numpy()
     return found
 

@@ -25,7 +25,7 @@ from recbole_fofa.evaluator.result import Row
 from recbole_fofa.evaluator.tally import Tally
 from recbole_fofa.evaluator.task import Task
 from recbole_fofa.model.network import Decision
-from recbole_fofa.model.repeats import Repeats, each_once
+from recbole_fofa.model.repeats import Repeats
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
 OnCases = Callable[[str, Cases, slice, np.ndarray, np.ndarray, Values], None]
@@ -164,5 +164,5 @@ class DeviceAdaptationEvaluator:
         repeats = None
         if biases[0] is not None:
             seen, _ = cases.before(chosen, model.settings.repeat_seq_length)
-            repeats = Repeats(each_once(seen.to(model.device)), torch.cat(biases))
+            repeats = Repeats.of(seen.to(model.device), torch.cat(biases))
         return DotProducts(torch.cat(vectors), model.item_embedding.weight, repeats)

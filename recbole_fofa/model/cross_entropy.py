@@ -56,7 +56,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             states, own = hidden[rows], targets[rows].unsqueeze(1)
             scores = torch.mm(states, item_table.T, out=buffer[: len(states)])
             if seen is not None and bias is not None:
-                scores.scatter_add_(1, seen[rows], bias[rows, None] * (seen[rows] > 0))
+                had = seen[rows]
+                scores.scatter_add_(1, had, bias[rows, None] * (had > 0))
             highest = scores.amax(1, keepdim=True)
             of_targets = scores.gather(1, own) - highest
             shares = scores.sub_(highest).exp_()  # in place: scores are not needed again
@@ -67,8 +68,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 torch.mm(shares, item_table, out=gradients[0][rows])
                 gradients[1].addmm_(shares.T, states)
                 if seen is not None:
-                    of_seen = shares.gather(1, seen[rows]) * (seen[rows] > 0)
-                    torch.sum(of_seen, 1, out=gradients[2][rows])
+                    torch.sum(shares.gather(1, had) * (had > 0), 1, out=gradients[2][rows])
         ctx.save_for_backward(*(gradient / len(hidden) for gradient in gradients))
         return total / len(hidden)
 

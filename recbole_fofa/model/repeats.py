@@ -25,6 +25,11 @@ class Repeats:
     seen: Tensor
     bias: Tensor
 
+    @classmethod
+    def of(cls, items: Tensor, bias: Tensor) -> Repeats:
+        """From what users have had, padded with 0, ``[M, S]``; items may come more than once."""
+        return cls(each_once(items), bias)
+
     def added_to(self, scores: Tensor, begin: int = 0) -> Tensor:
         """Scores of items ``begin .. begin + n - 1``, ``[M, n]``, with the bias; a new tensor."""
         places = self.seen - begin

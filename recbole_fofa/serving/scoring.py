@@ -12,7 +12,7 @@ from torch import Tensor
 from recbole_fofa.cloud.assemble import device_limits
 from recbole_fofa.data.dataset import ADAPT_PREFIX
 from recbole_fofa.device.bundle_info import BundleInfo
-from recbole_fofa.model.repeats import Repeats, each_once
+from recbole_fofa.model.repeats import Repeats
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving.histories import History, newest
 
@@ -47,8 +47,8 @@ def _through_structures(
     vectors = model.gather_indexes(hidden, lengths.to(model.device) - 1)
     scores = vectors @ model.item_embedding.weight.T
     if adaptation.repeat_bias is not None:
-        seen = newest(histories, model.settings.repeat_seq_length)[0].to(model.device)
-        scores = Repeats(each_once(seen), adaptation.repeat_bias).added_to(scores)
+        seen, _ = newest(histories, model.settings.repeat_seq_length)
+        scores = Repeats.of(seen.to(model.device), adaptation.repeat_bias).added_to(scores)
     kept = decision.structure.int().tolist()
     return scores, ["".join(map(str, row)) for row in kept]
 
