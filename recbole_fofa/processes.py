@@ -6,6 +6,8 @@ Whoever starts them, each process finds its place in the variables that torchrun
 
 from __future__ import annotations
 
+import faulthandler
+import importlib
 import json
 import os
 import socket
@@ -114,6 +116,10 @@ def group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # Default arguments in this module are the group that exists when it is first imported, which an
+    # optimizer does. The group would then live on after its end, and its threads in an interpreter
+    # that is ending abort the process now and then (pytorch pull request 179291).
+    importlib.import_module("torch.distributed.nn")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend)
     yield
@@ -214,6 +220,7 @@ def _run(
     keywords: dict[str, Any],
 ) -> None:
     """One of the new processes."""
+    faulthandler.enable()  # a process that a library aborts says where
     rank = launch.offset + index
     os.environ |= {
         "RANK": str(rank),

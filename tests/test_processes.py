@@ -115,6 +115,32 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+def threads_of_a_group() -> list[str]:
+    """Names of the group's threads in this process."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def optimize_in_a_group() -> list[list[str]]:
+    """Threads of the group in it and behind it."""
+    with processes.group(torch.device("cpu")):
+        weight = torch.nn.Parameter(torch.ones(3))
+        weight.sum().backward()
+        torch.optim.Adam([weight]).step()
+        processes.add_up(weight.detach())
+        inside = threads_of_a_group()
+    return [inside, threads_of_a_group()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from /proc")
+def test_a_group_leaves_no_threads() -> None:
+    """They would abort the process while its interpreter ends, now and then."""
+    found = processes.start(Launch(2, 2), optimize_in_a_group, {})
+    assert found is not None
+    inside, behind = found
+    assert inside and not behind
+
+
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
     assert found["valid"] == pytest.approx(expected["valid"], abs=1e-6)
