@@ -214,6 +214,11 @@ class ForwardOFASettings(SequenceSettings):
         description="What is added to scores of items that a user has had: a number generated "
         "per user, one for all, or nothing.",
     )
+    repeats_as_negatives: bool = Field(
+        False,
+        description="Whether items that a user has had stay negatives of the softmax loss, so that "
+        "repeat_bias alone learns from the scores that it changes.",
+    )
     repeat_seq_length: PositiveInt = Field(
         500, description="Number of latest items that count as had before, for repeat_bias."
     )
@@ -254,6 +259,11 @@ class ForwardOFASettings(SequenceSettings):
                     f"{name} needs a base that all users share, which mapper_form: full "
                     "does not have: set mapper_form to residual or low_rank"
                 )
+        if self.repeats_as_negatives and (self.loss_type != "CE" or self.repeat_bias == "none"):
+            raise ValueError(
+                "repeats_as_negatives is about a repeat_bias in the softmax loss, which has all "
+                "items as negatives: set loss_type: CE and repeat_bias: generated or shared"
+            )
         if self.temperature_end > self.temperature_start:
             raise ValueError(
                 f"temperature_end ({self.temperature_end}) must not exceed "

@@ -201,7 +201,8 @@ def test_a_bundle_from_before_the_repeat_bias_is_what_it_was(tmp_path: Path) -> 
     folder = bundle_of(tmp_path, repeat_bias="none")
     expected = load(folder).recommend([["i1", "i2"]], 5)
     content = json.loads((folder / "config.json").read_text())
-    for name in ("repeat_bias", "repeat_seq_length", "mapper_dropout"):
+    names = "repeat_bias", "repeat_seq_length", "repeats_as_negatives", "mapper_dropout"
+    for name in names:
         del content[name]
     (folder / "config.json").write_text(json.dumps(content))
     sealed(folder)

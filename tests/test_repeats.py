@@ -66,6 +66,40 @@ def test_cross_entropy_with_the_bias_is_that_of_the_changed_scores(
     torch.testing.assert_close(gradients, torch.autograd.grad(expected, (hidden, table, bias)))
 
 
+@given(n_targets=st.integers(1, 20), n_items=st.integers(2, 30), at_once=st.integers(1, 300))
+def test_where_repeats_stay_negatives_the_bias_learns_alone(
+    n_targets: int, n_items: int, at_once: int
+) -> None:
+    hidden = torch.randn(n_targets, 8, dtype=torch.float64, requires_grad=True)
+    table = torch.randn(n_items, 8, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(n_targets, dtype=torch.float64, requires_grad=True)
+    repeats = Repeats(each_once(torch.randint(n_items, (n_targets, 9))), bias)
+    targets = torch.randint(n_items, (n_targets,))
+    plain = hidden @ table.T
+    changed = F.cross_entropy(repeats.added_to(plain.detach()), targets)
+    network = torch.autograd.grad(F.cross_entropy(plain, targets), (hidden, table))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(module.SCORES_AT_ONCE, "cpu", at_once)
+        found = cross_entropy(hidden, targets, table, repeats, as_negatives=True)
+    torch.testing.assert_close(found, changed)
+    gradients = torch.autograd.grad(found, (hidden, table, bias))
+    expected = (*network, *torch.autograd.grad(changed, bias))
+    torch.testing.assert_close(gradients, expected)
+
+
+@pytest.mark.parametrize("bias", [-60.0, 0.0, 60.0])
+def test_a_bias_of_items_with_nearly_all_of_the_softmax(bias: float) -> None:
+    """In float32 nothing is left of the other items' shares, of which the target is one."""
+    hidden, table = torch.tensor([[20.0, 1.0]]), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    added = torch.tensor([bias], requires_grad=True)
+    repeats = Repeats(torch.tensor([[1]]), added)
+    found = cross_entropy(hidden, torch.tensor([2]), table, repeats, as_negatives=True)
+    (gradient,) = torch.autograd.grad(found, added)
+    expected = F.cross_entropy(repeats.added_to(hidden @ table.T), torch.tensor([2]))
+    assert float(found) == pytest.approx(float(expected), rel=1e-4, abs=0.4)
+    assert 0 <= float(gradient) <= 1 and torch.isfinite(found)
+
+
 @given(n_items=st.integers(2, 40), width=st.integers(1, 40))
 def test_ranges_and_single_items_have_the_scores_of_the_whole(n_items: int, width: int) -> None:
     vectors, table = torch.randn(3, 4), torch.randn(n_items, 4)

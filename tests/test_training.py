@@ -72,7 +72,8 @@ def test_a_checkpoint_from_before_the_repeat_bias_is_what_it_was(tmp_path: Path)
     result = run_recbole_fofa(config_dict=settings)
     path = only_checkpoint(tmp_path)
     state = torch.load(path, weights_only=True)
-    for name in ("repeat_bias", "repeat_seq_length", "mapper_dropout"):
+    names = "repeat_bias", "repeat_seq_length", "repeats_as_negatives", "mapper_dropout"
+    for name in names:
         del state["config"][name]
     torch.save(state, path)
     config, model, *_, test = load_data_and_model(path)

@@ -15,7 +15,11 @@ SCORES_AT_ONCE = {"cpu": 1 << 21, "other": 1 << 27}
 
 
 def cross_entropy(
-    hidden: Tensor, targets: Tensor, item_table: Tensor, repeats: Repeats | None = None
+    hidden: Tensor,
+    targets: Tensor,
+    item_table: Tensor,
+    repeats: Repeats | None = None,
+    as_negatives: bool = False,
 ) -> Tensor:
     """Mean softmax loss over all items.
 
@@ -27,14 +31,42 @@ def cross_entropy(
         targets: Item ids, ``[M]``.
         item_table: Embeddings of all items, padding at row 0, ``[N, D]``.
         repeats: Of each hidden state; what is added to scores of items that the user has had.
+        as_negatives: Whether the bias alone learns from the scores that it changes. States and
+            embeddings then get the gradient of the loss without it, in which items that the user
+            has had are negatives like any other.
+
+    Returns:
+        The loss of the scores with the bias, whoever learns from them.
     """
     states = hidden.to(item_table.dtype)
-    own = (None, None) if repeats is None else (repeats.seen, repeats.bias.to(states.dtype))
-    loss: Tensor = _ChunkedCrossEntropy.apply(states, targets, item_table, *own)  # type: ignore[no-untyped-call]
-    return loss
+    if repeats is None:
+        loss: Tensor = _ChunkedCrossEntropy.apply(states, targets, item_table, None, None)[0]  # type: ignore[no-untyped-call]
+        return loss
+    bias = repeats.bias.to(states.dtype)
+    inside = None if as_negatives else bias
+    loss, of_had, of_targets = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states, targets, item_table, repeats.seen, inside
+    )
+    if not as_negatives:
+        return loss
+    own = bias * _are_had(repeats.seen, targets)
+    # The sum of all shares, once those of what the user had have changed. It holds the target's
+    # own, which rounding may have left nothing of where the others were nearly all.
+    total = torch.maximum(1 + of_had * bias.expm1(), of_targets * own.exp())
+    return loss + (total.log() - own).mean()
+
+
+def _are_had(seen: Tensor, targets: Tensor) -> Tensor:
+    """Whether each target ``[M]`` is among its row of ``[M, S]``, ``[M]``."""
+    return (seen == targets.unsqueeze(1)).any(1) & (targets > 0)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The mean loss, and in the softmax the shares of items had, ``[M]``, and of targets, ``[M]``.
+
+    The shares have no gradient. Without ``seen`` none are made.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -43,10 +75,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         item_table: Tensor,
         seen: Tensor | None,
         bias: Tensor | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad)
         gradients = [torch.empty_like(hidden), torch.zeros_like(item_table)]
-        gradients += [] if bias is None else [torch.empty_like(bias)]
+        of_had, of_targets = hidden.new_zeros(2, len(hidden))
         at_once = SCORES_AT_ONCE["cpu" if hidden.device.type == "cpu" else "other"]
         size = max(1, at_once // len(item_table))
         buffer = hidden.new_empty(min(size, len(hidden)), len(item_table))
@@ -56,24 +88,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             states, own = hidden[rows], targets[rows].unsqueeze(1)
             scores = torch.mm(states, item_table.T, out=buffer[: len(states)])
             if seen is not None and bias is not None:
-                had = seen[rows]
-                scores.scatter_add_(1, had, bias[rows, None] * (had > 0))
+                scores.scatter_add_(1, seen[rows], bias[rows, None] * (seen[rows] > 0))
             highest = scores.amax(1, keepdim=True)
-            of_targets = scores.gather(1, own) - highest
+            lead = scores.gather(1, own) - highest
             shares = scores.sub_(highest).exp_()  # in place: scores are not needed again
             sums = shares.sum(1, keepdim=True)
-            total += (sums.log() - of_targets).sum()
+            total += (sums.log() - lead).sum()
+            shares.div_(sums)
+            if seen is not None:
+                of_had[rows] = (shares.gather(1, seen[rows]) * (seen[rows] > 0)).sum(1)
+                of_targets[rows] = shares.gather(1, own).squeeze(1)
             if wanted:
-                shares.div_(sums).scatter_add_(1, own, torch.full_like(sums, -1.0))
+                shares.scatter_add_(1, own, torch.full_like(sums, -1.0))
                 torch.mm(shares, item_table, out=gradients[0][rows])
                 gradients[1].addmm_(shares.T, states)
-                if seen is not None:
-                    torch.sum(shares.gather(1, had) * (had > 0), 1, out=gradients[2][rows])
+        if seen is not None and bias is not None:
+            gradients.append(of_had - _are_had(seen, targets).to(of_had))
         ctx.save_for_backward(*(gradient / len(hidden) for gradient in gradients))
-        return total / len(hidden)
+        ctx.mark_non_differentiable(of_had, of_targets)
+        return total / len(hidden), of_had, of_targets
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         of_hidden, of_table, *of_bias = (upstream * saved for saved in ctx.saved_tensors)
         return of_hidden, None, of_table, None, of_bias[0] if of_bias else None

@@ -45,6 +45,7 @@ class ForwardOFA(SequenceRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         settings = own_settings(ForwardOFASettings, config)
         super().__init__(config, dataset, settings)
+        self.repeats_as_negatives = settings.repeats_as_negatives
         self.temperature = settings.temperature_start
         self.keep_all = False
         self.share_base = False

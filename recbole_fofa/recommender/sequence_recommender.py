@@ -56,7 +56,10 @@ class SequenceRecommender(SequentialRecommender):
 
     Attributes:
         batch: What the rows of a training batch are a part of; the trainer sets it.
+        repeats_as_negatives: Whether a repeat bias alone learns from the scores that it changes.
     """
+
+    repeats_as_negatives = False
 
     def __init__(self, config: Any, dataset: Any, settings: SequenceSettings) -> None:
         super().__init__(config, dataset)
@@ -204,7 +207,8 @@ class SequenceRecommender(SequentialRecommender):
     ) -> Tensor:
         table = self.item_embedding.weight
         if self.settings.loss_type == "CE":
-            return cross_entropy(hidden, targets, table, repeats)
+            as_negatives = self.repeats_as_negatives
+            return cross_entropy(hidden, targets, table, repeats, as_negatives)
         if negatives is None:
             raise ConfigError(
                 f"loss_type {self.settings.loss_type} needs sampled negatives, but the batch has "
