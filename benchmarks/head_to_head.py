@@ -2,10 +2,10 @@
 
 Each run is a process of its own: training by the project's own command, then the device report of
 the best epoch under three protocols (all items; all but the history; the target and 99 unseen
-items). A finished run is never repeated, a killed one goes on after its last whole epoch (its
-files are in ``unfinished/`` until then), a failing one becomes a line with its reason (``--again``
-repeats those). Values of single users stay in ``per_user/``, which is not committed: they name
-users and items of the data.
+items). A finished run is never repeated; a killed one has no line, and goes on after its last
+whole epoch when it is called again (its files are in ``unfinished/`` until then); a failing one
+becomes a line with its reason (``--again`` repeats those). Values of single users stay in
+``per_user/``, which is not committed: they name users and items of the data.
 
     python benchmarks/head_to_head.py benchmarks/plans/small.yaml --threads 1
 """
@@ -27,6 +27,9 @@ from typing import Any
 import yaml
 from plan import runs
 from record import RESULTS, append_line, best_checkpoint, provenance, read_lines
+
+from recbole_fofa.errors import OutputError
+from recbole_fofa.whole_file import held, write_whole
 
 PER_USER, UNFINISHED = (RESULTS.parent / name for name in ("per_user", "unfinished"))
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -73,7 +76,13 @@ def line_of(run: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any
     """The line of a run, which is done now unless it was finished before."""
     line = find(run)
     if line is None or (arguments.again and "failed" in line):
-        line = execute(run, arguments.threads, arguments.workers)
+        folder = UNFINISHED / name_of(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with held(folder) as handle:
+                line = execute(run, arguments, folder, handle)
+        except OutputError as error:  # another process is at it
+            line = {"failed": str(error)}
     result = line.get("failed") or line["ndcg@10"]
     print(run["dataset"], run["model"], run["seed"], result, flush=True)
     return line
@@ -86,33 +95,41 @@ def find(run: dict[str, Any]) -> dict[str, Any] | None:
     return found[-1] if found else None
 
 
-def execute(run: dict[str, Any], threads: int, workers: int) -> dict[str, Any]:
-    """A run in a process of its own; its line, which is kept."""
-    origin = provenance(threads)
-    folder = UNFINISHED / name_of(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    before = seconds_before(folder)
+def execute(
+    run: dict[str, Any], arguments: argparse.Namespace, folder: Path, handle: int | None
+) -> dict[str, Any]:
+    """A run in a process of its own; its line, which is kept unless the process was killed."""
+    origin = provenance(arguments.threads)
+    before, begun_at = earlier_attempts(folder, origin["commit"])
     order, errors = folder / "order.json", folder / "errors.txt"
-    told = {**run, "threads": threads, "folder": str(folder), "seconds_before": before}
+    told = {**run, "threads": arguments.threads, "folder": str(folder), "seconds_before": before}
     order.write_text(json.dumps(told), encoding="utf-8")
     started = time.perf_counter()
     with errors.open("wb") as sink:
         child = subprocess.Popen(
-            [sys.executable, __file__, "-", "--one", str(order)], stdout=sink, stderr=sink
+            [sys.executable, __file__, "-", "--one", str(order)],
+            stdout=sink,
+            stderr=sink,
+            pass_fds=() if handle is None else (handle,),  # held, even if this process is killed
         )
         _, status, usage = os.wait4(child.pid, 0)
     seconds = before + time.perf_counter() - started
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return {"failed": f"killed by signal {-code}; called again, it goes on"}
     line = {key: value for key, value in run.items() if key != "settings"}
     line["settings"] = {**run["settings"], "dataset": run["dataset"]}
-    if os.waitstatus_to_exitcode(status) == 0:
+    if code == 0:
         line |= json.loads((folder / "done.json").read_text(encoding="utf-8"))
     else:
-        line["failed"] = _reason(errors, status)
+        written = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        line["failed"] = (written or [f"exit code {code}"])[-1][:500]
     line |= {
         "seconds": round(seconds, 1),
         "peak_memory_bytes": usage.ru_maxrss * 1024,
-        "workers": workers,
+        "workers": arguments.workers,
         "resumed": before > 0,
+        "begun_at_commit": begun_at,
         **origin,
     }
     append_line(NAME, line)
@@ -125,28 +142,24 @@ def name_of(run: dict[str, Any]) -> str:
     return f"{run['dataset']}-{run['model']}-{run['seed']}-{run['settings_hash']}".replace(" ", "_")
 
 
-def last_epoch(folder: Path) -> Path | None:
-    """The checkpoint from which a killed run goes on, if it has finished an epoch."""
-    return next((folder / "saved").glob("*-last.pth"), None)
+def earlier_attempts(folder: Path, commit: str) -> tuple[float, str]:
+    """What earlier attempts at a run took up to the last checkpoint, and at which commit it began.
 
-
-def seconds_before(folder: Path) -> float:
-    """What earlier attempts at a run took up to the last whole epoch; a new attempt begins."""
-    kept = folder / "seconds_before.json"  # as old as the attempt that wrote it
-    seconds, last = 0.0, last_epoch(folder)
+    A new attempt begins.
+    """
+    kept = folder / "attempts.json"  # as old as the attempt that wrote it
+    attempts = {"seconds": 0.0, "commit": commit}
     if kept.exists():
-        seconds = json.loads(kept.read_text(encoding="utf-8"))
-        if last is not None:
-            seconds += max(0.0, last.stat().st_mtime - kept.stat().st_mtime)
-    kept.write_text(json.dumps(seconds), encoding="utf-8")
-    return seconds
+        attempts = json.loads(kept.read_text(encoding="utf-8"))
+        newest = max((file.stat().st_mtime for file in checkpoints(folder)), default=0.0)
+        attempts["seconds"] += max(0.0, newest - kept.stat().st_mtime)
+    write_whole(kept, json.dumps(attempts).encode())
+    return attempts["seconds"], attempts["commit"]
 
 
-def _reason(errors: Path, status: int) -> str:
-    """The last line that a failed process wrote, or the signal that ended it."""
-    written = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    code = os.waitstatus_to_exitcode(status)
-    return f"killed by signal {-code}" if code < 0 else (written or [f"exit code {code}"])[-1][:500]
+def checkpoints(folder: Path) -> list[Path]:
+    """Of a run; there are some if it has finished an epoch."""
+    return list((folder / "saved").glob("*.pth"))
 
 
 def work(run: dict[str, Any]) -> None:
@@ -154,25 +167,24 @@ def work(run: dict[str, Any]) -> None:
     import torch
 
     from recbole_fofa.quick_start import load_data_and_model, run_recbole_fofa
+    from recbole_fofa.trainer.record import read_record
 
     torch.set_num_threads(run["threads"])
     folder = Path(run["folder"])
     settings = {"metric_decimal_place": 6, **run["settings"], "seed": run["seed"]}
     started = time.perf_counter()
     out = {"output_dir": str(folder), "quiet": True, "torch_threads": run["threads"]}
-    last = last_epoch(folder)
-    result = run_recbole_fofa(
-        config_dict={**settings, **out, **({"resume_from": str(last)} if last else {})}
-    )
+    going_on = {"resume_from": str(folder)} if checkpoints(folder) else {}
+    result = run_recbole_fofa(config_dict={**settings, **out, **going_on})
     train_seconds = run["seconds_before"] + time.perf_counter() - started
     best = best_checkpoint(folder)
-    epochs = best.with_name(f"{best.stem}.epochs.jsonl").read_text(encoding="utf-8").splitlines()
+    epochs = read_record(best.with_name(f"{best.stem}.epochs.jsonl"))
     config, model, _, train_data, _, test_data = load_data_and_model(best)
     loaders = (train_data, test_data)
     name = name_of(run)
     line: dict[str, Any] = {
         "valid": result["best_valid_result"],
-        "epochs_run": sum(json.loads(text)["phase"] == "train" for text in epochs),
+        "epochs_run": sum(epoch["phase"] == "train" for epoch in epochs),
         "train_seconds": round(train_seconds, 1),
         "per_user": f"benchmarks/per_user/{name}",
         "protocol": f"leave-one-out, {', '.join(PROTOCOLS)}; epoch by {config['valid_metric']}",

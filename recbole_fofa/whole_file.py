@@ -69,19 +69,23 @@ def names_the_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path) -> Iterator[int | None]:
     """Keep a file or folder for this process; it is free again however the process ends.
+
+    Yields:
+        A handle; a child that is given it holds the place too. ``None`` on Windows, where nobody
+        is kept out.
 
     Raises:
         OutputError: Another process holds it.
     """
-    if fcntl is None:  # Windows: nobody is kept out
-        yield
+    if fcntl is None:
+        yield None
         return
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield handle
     except BlockingIOError:
         raise OutputError(
             f"{path} is being written by another process: wait for it, or name another place"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_after_its_last_epoch(tmp_path: Path, benchmarks: Path) -> None:
+    """Killed as a whole, or the run alone, as for want of memory, or the one who waits for it."""
     settings = cycle_settings(tmp_path, epochs=40, stopping_step=40)
     for name in ("dataset", "output_dir", "quiet"):
         settings.pop(name)
@@ -120,18 +122,50 @@ def test_a_killed_run_goes_on_after_its_last_epoch(tmp_path: Path, benchmarks: P
     }
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
     command = [sys.executable, str(benchmarks / "head_to_head.py"), str(tmp_path / "plan.yaml")]
-    first = subprocess.Popen(command, start_new_session=True)
-    while not list(benchmarks.glob("unfinished/*/saved/*-last.pth")):
-        assert first.poll() is None
-        time.sleep(0.01)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
     results = benchmarks / "results" / "head_to_head.jsonl"
-    assert not results.exists()
-    (kept,) = benchmarks.glob("unfinished/*/saved/*.epochs.jsonl")
-    n_before = kept.read_text().count('"train"')
-    assert 1 <= n_before < 40
-    subprocess.run(command, check=True, capture_output=True)
+
+    def begun(n_epochs: int) -> subprocess.Popen[str]:
+        """The benchmark, as soon as its run has a checkpoint and so many more epochs."""
+        text = {"stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, start_new_session=True, **text)
+        while n_trained(benchmarks) < n_epochs or not list(unfinished(benchmarks, "*-last.pth")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        return process
+
+    whole = begun(1)
+    os.killpg(whole.pid, signal.SIGKILL)
+    whole.wait()
+    of_whole = n_trained(benchmarks)
+
+    run_alone = begun(of_whole + 1)
+    tasks = Path(f"/proc/{run_alone.pid}/task").glob("*/children")
+    (child,) = " ".join(task.read_text() for task in tasks).split()
+    os.kill(int(child), signal.SIGKILL)
+    said, _ = run_alone.communicate()
+    assert run_alone.returncode == 1 and "killed by signal 9; called again, it goes on" in said
+    of_run = n_trained(benchmarks)
+
+    who_waits = begun(of_run + 1)
+    os.kill(who_waits.pid, signal.SIGKILL)
+    who_waits.wait()
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert again.returncode == 1 and "is being written by another process" in again.stdout
+    os.killpg(who_waits.pid, signal.SIGKILL)
+
+    assert not results.exists() and of_whole < of_run < n_trained(benchmarks) < 40
+    while subprocess.run(command, check=False, capture_output=True).returncode:
+        time.sleep(0.1)  # until the killed one has let go of the folder
     (line,) = map(json.loads, results.read_text().splitlines())
     assert line["resumed"] is True and line["epochs_run"] == 40
     assert line["train_seconds"] > 0 and not list(benchmarks.glob("unfinished/*"))
+
+
+def unfinished(benchmarks: Path, pattern: str) -> Iterator[Path]:
+    """Files of the checkpoints of a run that is not finished."""
+    return benchmarks.glob(f"unfinished/*/saved/{pattern}")
+
+
+def n_trained(benchmarks: Path) -> int:
+    """Epochs on record of a run that is not finished."""
+    return sum(file.read_text().count('"train"') for file in unfinished(benchmarks, "*.jsonl"))
