@@ -64,6 +64,7 @@ def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[st
         n_layers=depth,
         use_controller=False,
         use_mapper=False,
+        repeat_bias="shared",
     )
     return [measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, *data)]
 

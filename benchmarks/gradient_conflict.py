@@ -17,7 +17,7 @@ from record import append_line, finished_run, provenance
 
 PAIRS = {"different": "different structures", "same": "one structure"}
 WAYS = {
-    "shared weights": ["--use_mapper=false"],
+    "shared weights": ["--use_mapper=false", "--repeat_bias=shared"],
     "shared hypernetwork": ["--mapper_form=full", "--parallel_mappers=false"],
     "parallel mappers": ["--mapper_form=full"],
     "shared hypernetwork, low rank": ["--parallel_mappers=false"],

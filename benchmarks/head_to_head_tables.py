@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
@@ -102,14 +103,26 @@ def _mean(own: list[Line], name: str) -> float | None:
     return mean(values) if values else None
 
 
+def hashes(dataset: str, models: Iterable[str]) -> list[str]:
+    """Of the settings of the models whose lines are shown."""
+    shown = latest_by_dataset()[dataset]
+    return [shown[model][0]["settings_hash"] for model in models]
+
+
 def latest_tests(dataset: str) -> dict[tuple[str, str], Line]:
-    """By protocol and model, what the latest run of the tests on this data set found."""
+    """By protocol and model, what the latest run of the tests on this data set found.
+
+    Tests of runs with other settings than those that are shown are left out.
+    """
+    shown = latest_by_dataset().get(dataset, {})
     lines = [line for line in read_lines("significance") if line["dataset"] == dataset]
-    return {
-        (line["protocol"], line["name"]): line
-        for line in lines
-        if line["date"] == lines[-1]["date"]
-    }
+    found = {}
+    for line in lines:
+        pair = line["reference_model"], line["name"]
+        is_shown = set(pair) <= set(shown) and line.get("settings_hashes") == hashes(dataset, pair)
+        if line["date"] == lines[-1]["date"] and is_shown:
+            found[line["protocol"], line["name"]] = line
+    return found
 
 
 def significance(dataset: str) -> str:

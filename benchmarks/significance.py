@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from head_to_head_tables import latest_by_dataset
+from head_to_head_tables import hashes, latest_by_dataset
 from record import RESULTS, append_line, provenance
 
 from recbole_fofa.evaluator.compare import compare_values, holm
@@ -38,6 +38,7 @@ def main() -> None:
         for protocol in arguments.protocols:
             for line in comparisons(models, protocol, arguments):
                 line |= {"dataset": dataset, "protocol": protocol, "metric": arguments.metric}
+                line["settings_hashes"] = hashes(dataset, (arguments.reference, line["name"]))
                 append_line("significance", line | origin)
                 print(dataset, protocol, line["name"], f"{line['difference']:+.4f}", line["p_holm"])
 

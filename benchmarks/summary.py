@@ -39,7 +39,7 @@ def _row(ours: str, models: dict[str, list[Line]], tests: dict[Any, Line]) -> li
         seeds_of(models[ours]),
         f"**{own:.4f}**" if own > reached else f"{own:.4f}",
         f"{reached:.4f} ({best})",
-        f"{own / reached - 1:+.1%}",
+        _gain(models[ours], models[best]),
         "-" if test is None else f"{test['p_holm']:.2g}",
         f"{_score(models[ours], 'masked'):.4f}",
         f"{_score(models[masked], 'masked'):.4f} ({masked})",
@@ -50,6 +50,13 @@ def _row(ours: str, models: dict[str, list[Line]], tests: dict[Any, Line]) -> li
 
 def _score(lines: list[Line], protocol: str) -> float:
     return mean(line["protocols"][protocol]["ndcg@10"] for line in lines)
+
+
+def _gain(ours: list[Line], theirs: list[Line]) -> str:
+    """Relative, on the seeds that both have."""
+    seeds = {line["seed"] for line in ours} & {line["seed"] for line in theirs}
+    own, other = ([line for line in lines if line["seed"] in seeds] for lines in (ours, theirs))
+    return f"{_score(own, 'full') / _score(other, 'full') - 1:+.1%}" if seeds else "-"
 
 
 def _with_bias(models: dict[str, list[Line]], protocol: str) -> str:

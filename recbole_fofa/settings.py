@@ -204,7 +204,8 @@ class ForwardOFASettings(SequenceSettings):
         0.0,
         ge=0.0,
         lt=1.0,
-        description="Share of the users in training who get the shared base in its place.",
+        description="Share of the users of a training batch who get the shared base and no output "
+        "bias.",
     )
     output_bias: bool = Field(
         True, description="Whether a bias of the output stage is generated per user too."
@@ -216,8 +217,8 @@ class ForwardOFASettings(SequenceSettings):
     )
     repeats_as_negatives: bool = Field(
         False,
-        description="Whether items that a user has had stay negatives of the softmax loss, so that "
-        "repeat_bias alone learns from the scores that it changes.",
+        description="Whether items that a user has had stay negatives of the softmax loss: scores "
+        "learn without repeat_bias, and it alone learns from the scores that it changes.",
     )
     repeat_seq_length: PositiveInt = Field(
         500, description="Number of latest items that count as had before, for repeat_bias."
@@ -243,6 +244,11 @@ class ForwardOFASettings(SequenceSettings):
         0, description="Steps between two measurements of gradient conflict; 0: none."
     )
 
+    @property
+    def has_repeat_bias(self) -> bool:
+        """Whether anything is added to scores of items that a user has had."""
+        return makes_repeat_bias(self.repeat_bias, self.use_mapper)
+
     @model_validator(mode="after")
     def _fields_agree(self) -> ForwardOFASettings:
         if self.budget is not None and not self.budget_aware:
@@ -259,10 +265,11 @@ class ForwardOFASettings(SequenceSettings):
                     f"{name} needs a base that all users share, which mapper_form: full "
                     "does not have: set mapper_form to residual or low_rank"
                 )
-        if self.repeats_as_negatives and (self.loss_type != "CE" or self.repeat_bias == "none"):
+        if self.repeats_as_negatives and (self.loss_type != "CE" or not self.has_repeat_bias):
             raise ValueError(
                 "repeats_as_negatives is about a repeat_bias in the softmax loss, which has all "
-                "items as negatives: set loss_type: CE and repeat_bias: generated or shared"
+                "items as negatives: set loss_type: CE and repeat_bias: shared, or generated with "
+                "use_mapper: true"
             )
         if self.temperature_end > self.temperature_start:
             raise ValueError(
@@ -270,6 +277,11 @@ class ForwardOFASettings(SequenceSettings):
                 f"temperature_start ({self.temperature_start})"
             )
         return self
+
+
+def makes_repeat_bias(repeat_bias: Any, use_mapper: Any) -> bool:
+    """Whether these settings make a repeat bias: without a mapper nobody generates one."""
+    return repeat_bias == "shared" or (repeat_bias == "generated" and bool(use_mapper))
 
 
 def of_older_version(stored: Mapping[str, Any]) -> dict[str, Any]:

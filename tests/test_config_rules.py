@@ -233,9 +233,9 @@ def test_rules_of_several_settings() -> None:
     for setting in ("--mapper_warmup_epochs=1", "--mapper_dropout=0.5"):
         fault = one_fault(setting, "--mapper_form=full")
         assert "set mapper_form to residual or low_rank" in fault
-    for setting in ("--loss_type=BPR", "--repeat_bias=none"):
+    for setting in ("--loss_type=BPR", "--repeat_bias=none", "--use_mapper=false"):
         fault = one_fault(setting, "--repeats_as_negatives=true")
-        assert "set loss_type: CE and repeat_bias: generated or shared" in fault
+        assert "set loss_type: CE and repeat_bias: shared, or generated with" in fault
 
 
 def test_heads_matter_where_there_is_attention_only() -> None:

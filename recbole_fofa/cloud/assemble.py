@@ -188,9 +188,8 @@ def _describe(model: ForwardOFA, profile: DeviceProfile, items: list[str]) -> Bu
 
 
 def _has_repeat_bias(model: ForwardOFA) -> bool:
-    mapper = None if model.share_base else model.network.mapper
-    generated = mapper is not None and mapper.to_repeat_bias is not None
-    return generated or model.network.shared_repeat_bias is not None
+    settings = model.settings
+    return settings.has_repeat_bias and (settings.repeat_bias == "shared" or not model.share_base)
 
 
 def _device_tensors(model: ForwardOFA, info: BundleInfo) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from recbole_fofa.config.faults import Settings
 from recbole_fofa.config.known_settings import settings_class
 from recbole_fofa.config.process_checks import launch_of
 from recbole_fofa.config.reading import ReadingConfig, update_settings
-from recbole_fofa.config.sources import DERIVED
+from recbole_fofa.config.sources import DERIVED, is_whole_number
 from recbole_fofa.data.location import DatasetFiles, locate
 from recbole_fofa.errors import ConfigError, DataError, FofaError
 from recbole_fofa.processes import Launch, place
@@ -181,6 +181,10 @@ class FofaConfig(ReadingConfig):
             if values.get("loss_type") == "CE":
                 values[args] = None
             self.sources[args] = DERIVED
+        repeats, read = "repeat_seq_length", values.get("MAX_ITEM_LIST_LENGTH")
+        is_free = repeats in values and repeats not in given and is_whole_number(read, 1)
+        if is_free and values.get("benchmark_filename"):  # whose rows hold no more of a history
+            values[repeats], self.sources[repeats] = read, DERIVED
         if "load_col" not in given and self._internal_sources.get("load_col", "").endswith(
             "sample.yaml"
         ):

@@ -106,6 +106,13 @@ def _session_faults(settings: Settings) -> Iterator[Fault]:
             "beforehand) does not give; leave one of them out",
             ("benchmark_filename", "mask_history"),
         )
+    length, most = settings.get("repeat_seq_length"), settings.get("MAX_ITEM_LIST_LENGTH")
+    if split_files and is_whole_number(length, 1) and is_whole_number(most, 1) and length != most:
+        yield Fault(
+            f"repeat_seq_length ({length}) must be MAX_ITEM_LIST_LENGTH ({most}) with "
+            "benchmark_filename (files split beforehand), whose rows hold no more of a history",
+            ("repeat_seq_length",),
+        )
     if not own or settings.get("train_regime") != "session":
         return
     if split_files:

@@ -19,6 +19,7 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_fofa.compat import elementwise_length, single_process_barrier
 from recbole_fofa.data.sequences import Histories, IntArray
 from recbole_fofa.errors import DataError
+from recbole_fofa.settings import makes_repeat_bias
 
 POSITION = "history_position"
 """Field of a row's target: its index in :class:`Histories`."""
@@ -180,8 +181,7 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
     @property
     def seen_length(self) -> int | None:
         """Latest items that count as had before; ``None`` if nothing depends on them."""
-        used = self.config["repeat_bias"]
-        if used == "shared" or (used == "generated" and self.config["use_mapper"]):
+        if makes_repeat_bias(self.config["repeat_bias"], self.config["use_mapper"]):
             return int(self.config["repeat_seq_length"])
         return None
 

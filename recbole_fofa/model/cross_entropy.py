@@ -39,21 +39,18 @@ def cross_entropy(
         The loss of the scores with the bias, whoever learns from them.
     """
     states = hidden.to(item_table.dtype)
-    if repeats is None:
-        loss: Tensor = _ChunkedCrossEntropy.apply(states, targets, item_table, None, None)[0]  # type: ignore[no-untyped-call]
-        return loss
-    bias = repeats.bias.to(states.dtype)
-    inside = None if as_negatives else bias
-    loss, of_had, of_targets = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states, targets, item_table, repeats.seen, inside
+    seen = bias = inside = None
+    if repeats is not None:
+        seen, bias = repeats.seen, repeats.bias.to(states.dtype)
+        inside = None if as_negatives else bias
+    found: tuple[Tensor, Tensor, Tensor] = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states, targets, item_table, seen, inside
     )
-    if not as_negatives:
+    loss, of_had, of_others = found
+    if seen is None or bias is None or not as_negatives:
         return loss
-    own = bias * _are_had(repeats.seen, targets)
-    # The sum of all shares, once those of what the user had have changed. It holds the target's
-    # own, which rounding may have left nothing of where the others were nearly all.
-    total = torch.maximum(1 + of_had * bias.expm1(), of_targets * own.exp())
-    return loss + (total.log() - own).mean()
+    total = of_had * bias.exp() + of_others  # of all shares, those of what was had changed
+    return loss + (total.log() - bias * _are_had(seen, targets)).mean()
 
 
 def _are_had(seen: Tensor, targets: Tensor) -> Tensor:
@@ -61,8 +58,21 @@ def _are_had(seen: Tensor, targets: Tensor) -> Tensor:
     return (seen == targets.unsqueeze(1)).any(1) & (targets > 0)
 
 
+def _parted(shares: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of the shares ``[m, N]`` of the items in ``[m, S]`` and of all others, ``[m]`` each.
+
+    The others are added up themselves: from 1 nothing would be left where they are few.
+    """
+    padding, own = shares[:, 0].clone(), shares.gather(1, seen)
+    shares.scatter_(1, seen, 0.0)
+    shares[:, 0] = padding
+    of_others = shares.sum(1)
+    shares.scatter_(1, seen, own)
+    return (own * (seen > 0)).sum(1), of_others
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """The mean loss, and in the softmax the shares of items had, ``[M]``, and of targets, ``[M]``.
+    """The mean loss, and the shares of the softmax that items had and all others get, ``[M]`` each.
 
     The shares have no gradient. Without ``seen`` none are made.
     """
@@ -78,7 +88,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         wanted = any(ctx.needs_input_grad)
         gradients = [torch.empty_like(hidden), torch.zeros_like(item_table)]
-        of_had, of_targets = hidden.new_zeros(2, len(hidden))
+        of_had, of_others = hidden.new_zeros(2, len(hidden))
         at_once = SCORES_AT_ONCE["cpu" if hidden.device.type == "cpu" else "other"]
         size = max(1, at_once // len(item_table))
         buffer = hidden.new_empty(min(size, len(hidden)), len(item_table))
@@ -96,8 +106,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total += (sums.log() - lead).sum()
             shares.div_(sums)
             if seen is not None:
-                of_had[rows] = (shares.gather(1, seen[rows]) * (seen[rows] > 0)).sum(1)
-                of_targets[rows] = shares.gather(1, own).squeeze(1)
+                of_had[rows], of_others[rows] = _parted(shares, seen[rows])
             if wanted:
                 shares.scatter_add_(1, own, torch.full_like(sums, -1.0))
                 torch.mm(shares, item_table, out=gradients[0][rows])
@@ -105,8 +114,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if seen is not None and bias is not None:
             gradients.append(of_had - _are_had(seen, targets).to(of_had))
         ctx.save_for_backward(*(gradient / len(hidden) for gradient in gradients))
-        ctx.mark_non_differentiable(of_had, of_targets)
-        return total / len(hidden), of_had, of_targets
+        ctx.mark_non_differentiable(of_had, of_others)
+        return total / len(hidden), of_had, of_others
 
     @staticmethod
     @once_differentiable

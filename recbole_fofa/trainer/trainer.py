@@ -145,7 +145,11 @@ class FofaTrainer(EvaluatingTrainer):
             self.model.load_state_dict(state["state_dict"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{path} does not fit the settings: {error}") from None
+            differ = ", ".join(f"{key} ({values})" for key, values in changed.items()) or "none"
+            raise CheckpointError(
+                f"{path} does not fit the settings; those that differ from its own: {differ}. Set "
+                f"them as they were, or start again without resume_from ({error})"
+            ) from None
         set_rates(self.optimizer, {key: self.config[key] for key in changed})
         self.model.load_other_parameter(state["other_parameter"])
         self.start_epoch = state["epoch"] + 1
