@@ -48,6 +48,29 @@ def test_the_settings_that_ran_last_are_those_of_the_latest_line(benchmarks: Pat
     assert done.stdout.strip() == str([[lines[0], lines[2]]])
 
 
+def test_a_test_of_other_settings_is_not_shown_beside_new_scores(benchmarks: Path) -> None:
+    for name in ("head_to_head_tables.py", "tables.py"):
+        shutil.copy(ROOT / "benchmarks" / name, benchmarks / name)
+    (benchmarks / "results").mkdir()
+    line = {"dataset": "ring", "seed": 1, "command": ""}
+    runs = [("ours", "new"), ("theirs", "old"), ("others", "old")]
+    lines = [{**line, "model": model, "settings_hash": mark} for model, mark in runs]
+    tests = [
+        {"name": name, "reference_model": "ours", "settings_hashes": marks}
+        for name, marks in (("theirs", ["old", "old"]), ("others", ["new", "old"]))
+    ]
+    for name, written in (
+        ("head_to_head", lines),
+        ("significance", [{**line, "protocol": "full", "date": "today", **one} for one in tests]),
+    ):
+        text = "".join(json.dumps(one) + "\n" for one in written)
+        (benchmarks / "results" / f"{name}.jsonl").write_text(text)
+    program = "from head_to_head_tables import latest_tests as f; print(list(f('ring')))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=benchmarks, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[('full', 'others')]"
+
+
 @pytest.mark.slow
 def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     settings = cycle_settings(tmp_path, epochs=1)
