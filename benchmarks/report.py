@@ -52,7 +52,7 @@ dropout and repeats as negatives were chosen by validation scores on amazon-toys
 for the static network that they apply to.
 
 * **Where all items are ranked, which is RecBole's protocol, ForwardOFA is ahead of every baseline
-  on every data set that was run, by 37 % and more, at 27 to 36 % of the full backbone's MACs a
+  on every data set that was run, by 36 % and more, at 27 to 36 % of the full backbone's MACs a
   request.** On amazon-sports the only baseline so far is RecBole's SASRec.
 * **Most of that is the repeat bias**: what ForwardOFA has learned is not to offer again what a user
   has had. RecBole's protocol counts those items, and networks that score by dot products alone put
