@@ -58,23 +58,23 @@ def _are_had(seen: Tensor, targets: Tensor) -> Tensor:
     return (seen == targets.unsqueeze(1)).any(1) & (targets > 0)
 
 
-def _parted(shares: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of the shares ``[m, N]`` of the items in ``[m, S]`` and of all others, ``[m]`` each.
+def _sum_of_others(shares: Tensor, seen: Tensor) -> Tensor:
+    """Of the shares ``[m, N]`` of all items but those in ``[m, S]``, ``[m]``.
 
-    The others are added up themselves: from 1 nothing would be left where they are few.
+    Not what the others leave of 1: where they have nearly all, rounding would leave nothing.
     """
     padding, own = shares[:, 0].clone(), shares.gather(1, seen)
     shares.scatter_(1, seen, 0.0)
     shares[:, 0] = padding
     of_others = shares.sum(1)
     shares.scatter_(1, seen, own)
-    return (own * (seen > 0)).sum(1), of_others
+    return of_others
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """The mean loss, and the shares of the softmax that items had and all others get, ``[M]`` each.
 
-    The shares have no gradient. Without ``seen`` none are made.
+    The shares have no gradient. Without ``seen`` none are made, with ``bias`` not the others'.
     """
 
     @staticmethod
@@ -106,7 +106,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total += (sums.log() - lead).sum()
             shares.div_(sums)
             if seen is not None:
-                of_had[rows], of_others[rows] = _parted(shares, seen[rows])
+                of_had[rows] = (shares.gather(1, seen[rows]) * (seen[rows] > 0)).sum(1)
+                if bias is None:
+                    of_others[rows] = _sum_of_others(shares, seen[rows])
             if wanted:
                 shares.scatter_add_(1, own, torch.full_like(sums, -1.0))
                 torch.mm(shares, item_table, out=gradients[0][rows])
