@@ -94,11 +94,8 @@ repeat bias, which adds 4 bytes and a name.
 
 ### Speed of training
 
-Measured before batches were mixed and before the repeat bias, which cost the last two rows more
-time; not measured again.
-Each in a process of its own, in turns while the others wait, the median of the rounds. With all
-four in one process, as in the eight lines before these in `benchmarks/results/speed.jsonl`,
-ForwardOFA took 16.1 and 15.8 s an epoch, 2.3 times the static backbone.
+Each in a process of its own, in turns while the others wait, the median of three rounds; other
+programs kept the second core busy, so that only the ratios say something.
 
 {tables.speed()}
 
