@@ -103,10 +103,9 @@ def _mean(own: list[Line], name: str) -> float | None:
     return mean(values) if values else None
 
 
-def hashes(dataset: str, models: Iterable[str]) -> list[str]:
-    """Of the settings of the models whose lines are shown."""
-    shown = latest_by_dataset()[dataset]
-    return [shown[model][0]["settings_hash"] for model in models]
+def hashes(shown: dict[str, list[Line]], models: Iterable[str]) -> list[str | None]:
+    """Of the settings of these models' lines; ``None`` for a model that has none."""
+    return [shown[model][0]["settings_hash"] if model in shown else None for model in models]
 
 
 def latest_tests(dataset: str) -> dict[tuple[str, str], Line]:
@@ -116,13 +115,12 @@ def latest_tests(dataset: str) -> dict[tuple[str, str], Line]:
     """
     shown = latest_by_dataset().get(dataset, {})
     lines = [line for line in read_lines("significance") if line["dataset"] == dataset]
-    found = {}
-    for line in lines:
-        pair = line["reference_model"], line["name"]
-        is_shown = set(pair) <= set(shown) and line.get("settings_hashes") == hashes(dataset, pair)
-        if line["date"] == lines[-1]["date"] and is_shown:
-            found[line["protocol"], line["name"]] = line
-    return found
+    return {
+        (line["protocol"], line["name"]): line
+        for line in lines
+        if line["date"] == lines[-1]["date"]
+        and line.get("settings_hashes") == hashes(shown, (line["reference_model"], line["name"]))
+    }
 
 
 def significance(dataset: str) -> str:

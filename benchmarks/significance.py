@@ -32,26 +32,24 @@ def main() -> None:
     parser.add_argument("--reference", default=REFERENCE, help="model that others are compared to")
     arguments = parser.parse_args()
     origin = provenance(1)
-    for dataset, models in finished().items():
+    for dataset, shown in latest_by_dataset().items():
         if arguments.datasets and dataset not in arguments.datasets:
             continue
+        models = folders_of(shown)
         for protocol in arguments.protocols:
             for line in comparisons(models, protocol, arguments):
                 line |= {"dataset": dataset, "protocol": protocol, "metric": arguments.metric}
-                line["settings_hashes"] = hashes(dataset, (arguments.reference, line["name"]))
+                line["settings_hashes"] = hashes(shown, (arguments.reference, line["name"]))
                 append_line("significance", line | origin)
                 print(dataset, protocol, line["name"], f"{line['difference']:+.4f}", line["p_holm"])
 
 
-def finished() -> dict[str, dict[str, dict[int, Path]]]:
-    """Folder of per-user values by data set, model and seed, of the lines that tables show."""
+def folders_of(shown: dict[str, list[dict[str, Any]]]) -> dict[str, dict[int, Path]]:
+    """Folder of per-user values by model and seed, of the lines that tables show."""
     root = RESULTS.parent.parent
     return {
-        dataset: {
-            model: {line["seed"]: root / line["per_user"] for line in lines}
-            for model, lines in models.items()
-        }
-        for dataset, models in latest_by_dataset().items()
+        model: {line["seed"]: root / line["per_user"] for line in lines}
+        for model, lines in shown.items()
     }
 
 

@@ -117,20 +117,22 @@ def test_settings_that_would_have_no_effect(tmp_path: Path) -> None:
     assert not faults("--model=BPR", "--embedding_size=32")
 
 
-def test_split_files_have_no_sessions(tmp_path: Path) -> None:
+def split_files(folder: Path) -> list[str]:
+    """Files split beforehand, and the words that name them."""
     for part in ("train", "valid", "test"):
-        write_inter(tmp_path, "cut", [["a", "b", 1]], suffix=f"{part}.inter")
-    words = ["--dataset=cut", f"--data_path={tmp_path}", "--benchmark_filename=[train,valid,test]"]
+        write_inter(folder, "cut", [["a", "b", 1]], suffix=f"{part}.inter")
+    return ["--dataset=cut", f"--data_path={folder}", "--benchmark_filename=[train,valid,test]"]
+
+
+def test_split_files_have_no_sessions(tmp_path: Path) -> None:
+    words = split_files(tmp_path)
     assert "set train_regime: prefix" in one_fault(*words)
     assert not faults(*words, "--train_regime=prefix")
 
 
 def test_rows_of_split_files_hold_no_more_than_the_input(tmp_path: Path) -> None:
     """What counts as had before is then the same in training, evaluation and lists."""
-    for part in ("train", "valid", "test"):
-        write_inter(tmp_path, "cut", [["a", "b", 1]], suffix=f"{part}.inter")
-    words = ["--dataset=cut", f"--data_path={tmp_path}", "--benchmark_filename=[train,valid,test]"]
-    words += ["--train_regime=prefix", "--MAX_ITEM_LIST_LENGTH=30"]
+    words = split_files(tmp_path) + ["--train_regime=prefix", "--MAX_ITEM_LIST_LENGTH=30"]
     assert config(*words)["repeat_seq_length"] == 30
     assert config(*words, "--repeat_seq_length=30")["repeat_seq_length"] == 30
     fault = one_fault(*words, "--repeat_seq_length=20")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,46 +30,42 @@ def benchmarks(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_settings_that_ran_last_are_those_of_the_latest_line(benchmarks: Path) -> None:
-    """Also where they had been run before others."""
+def of_tables(benchmarks: Path, expression: str, **written: list[dict[str, Any]]) -> str:
+    """What the tables' module makes of lines, as Python shows it."""
     for name in ("head_to_head_tables.py", "tables.py"):
         shutil.copy(ROOT / "benchmarks" / name, benchmarks / name)
     (benchmarks / "results").mkdir()
+    for name, lines in written.items():
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (benchmarks / "results" / f"{name}.jsonl").write_text(text)
+    program = f"from head_to_head_tables import *; print(list({expression}))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=benchmarks, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_settings_that_ran_last_are_those_of_the_latest_line(benchmarks: Path) -> None:
+    """Also where they had been run before others."""
     runs = [("old", 1), ("new", 1), ("old", 2)]
     lines = [
         {"dataset": "ring", "model": "ours", "settings_hash": mark, "seed": seed, "command": ""}
         for mark, seed in runs
     ]
-    (benchmarks / "results" / "head_to_head.jsonl").write_text(
-        "".join(json.dumps(line) + "\n" for line in lines)
-    )
-    program = "from head_to_head_tables import latest_models as f; print(list(f().values()))"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=benchmarks, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == str([[lines[0], lines[2]]])
+    found = of_tables(benchmarks, "latest_models().values()", head_to_head=lines)
+    assert found == str([[lines[0], lines[2]]])
 
 
 def test_a_test_of_other_settings_is_not_shown_beside_new_scores(benchmarks: Path) -> None:
-    for name in ("head_to_head_tables.py", "tables.py"):
-        shutil.copy(ROOT / "benchmarks" / name, benchmarks / name)
-    (benchmarks / "results").mkdir()
     line = {"dataset": "ring", "seed": 1, "command": ""}
     runs = [("ours", "new"), ("theirs", "old"), ("others", "old")]
     lines = [{**line, "model": model, "settings_hash": mark} for model, mark in runs]
+    test = {**line, "protocol": "full", "date": "today", "reference_model": "ours"}
     tests = [
-        {"name": name, "reference_model": "ours", "settings_hashes": marks}
+        {**test, "name": name, "settings_hashes": marks}
         for name, marks in (("theirs", ["old", "old"]), ("others", ["new", "old"]))
     ]
-    for name, written in (
-        ("head_to_head", lines),
-        ("significance", [{**line, "protocol": "full", "date": "today", **one} for one in tests]),
-    ):
-        text = "".join(json.dumps(one) + "\n" for one in written)
-        (benchmarks / "results" / f"{name}.jsonl").write_text(text)
-    program = "from head_to_head_tables import latest_tests as f; print(list(f('ring')))"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=benchmarks, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[('full', 'others')]"
+    found = of_tables(benchmarks, "latest_tests('ring')", head_to_head=lines, significance=tests)
+    assert found == "[('full', 'others')]"
 
 
 @pytest.mark.slow

@@ -11,13 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small import cycle_settings, trainer_of
+from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_fofa.data.session_loader import TARGETS
 from recbole_fofa.evaluator.ranking import DotProducts
 from recbole_fofa.model import cross_entropy as module
 from recbole_fofa.model.cross_entropy import cross_entropy
-from recbole_fofa.model.repeats import Repeats, among, each_once
+from recbole_fofa.model.repeats import Repeats, among, each_among, each_once
 from recbole_fofa.quick_start import checked_config, prepare_data
 
 ITEMS = st.lists(st.lists(st.integers(0, 9), min_size=7, max_size=7), min_size=1, max_size=6)
@@ -30,6 +31,8 @@ def test_each_item_is_kept_where_it_comes_first(rows: list[list[int]], asked: in
         assert own == [0 if item in row[:place] else item for place, item in enumerate(row)]
     items = torch.full((len(rows), 1), asked)
     assert among(items, torch.tensor(rows)).flatten().tolist() == [asked in row for row in rows]
+    single = each_among(items[:, 0], torch.tensor(rows)).tolist()
+    assert single == [asked > 0 and asked in row for row in rows]
 
 
 @given(rows=ITEMS, begin=st.integers(0, 9), width=st.integers(1, 10))
@@ -37,7 +40,7 @@ def test_the_bias_is_added_to_what_was_had_and_to_nothing_else(
     rows: list[list[int]], begin: int, width: int
 ) -> None:
     bias = torch.arange(1.0, len(rows) + 1)
-    repeats = Repeats(each_once(torch.tensor(rows)), bias)
+    repeats = Repeats.of(torch.tensor(rows), bias)
     expected = torch.zeros(len(rows), 10)
     for row, own in enumerate(rows):
         for item in {*own} - {0}:
@@ -48,33 +51,43 @@ def test_the_bias_is_added_to_what_was_had_and_to_nothing_else(
     assert torch.equal(repeats.added_to(torch.zeros_like(part), begin), part)
 
 
-@given(n_targets=st.integers(1, 20), n_items=st.integers(2, 30), at_once=st.integers(1, 300))
-def test_cross_entropy_with_the_bias_is_that_of_the_changed_scores(
-    n_targets: int, n_items: int, at_once: int
-) -> None:
+SIZES = {
+    "n_targets": st.integers(1, 20),
+    "n_items": st.integers(2, 30),
+    "at_once": st.integers(1, 300),
+}
+
+
+def drawn(n_targets: int, n_items: int) -> tuple[Tensor, Tensor, Repeats, Tensor]:
+    """States, items, a bias, all with gradients, and targets."""
     hidden = torch.randn(n_targets, 8, dtype=torch.float64, requires_grad=True)
     table = torch.randn(n_items, 8, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(n_targets, dtype=torch.float64, requires_grad=True)
-    repeats = Repeats(each_once(torch.randint(n_items, (n_targets, 9))), bias)
-    targets = torch.randint(n_items, (n_targets,))
+    repeats = Repeats.of(torch.randint(n_items, (n_targets, 9)), bias)
+    return hidden, table, repeats, torch.randint(n_items, (n_targets,))
+
+
+@given(**SIZES)
+def test_cross_entropy_with_the_bias_is_that_of_the_changed_scores(
+    n_targets: int, n_items: int, at_once: int
+) -> None:
+    hidden, table, repeats, targets = drawn(n_targets, n_items)
     expected = 3 * F.cross_entropy(repeats.added_to(hidden @ table.T), targets)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(module.SCORES_AT_ONCE, "cpu", at_once)
         found = 3 * cross_entropy(hidden, targets, table, repeats)
     torch.testing.assert_close(found, expected)
-    gradients = torch.autograd.grad(found, (hidden, table, bias))
-    torch.testing.assert_close(gradients, torch.autograd.grad(expected, (hidden, table, bias)))
+    gradients = torch.autograd.grad(found, (hidden, table, repeats.bias))
+    torch.testing.assert_close(
+        gradients, torch.autograd.grad(expected, (hidden, table, repeats.bias))
+    )
 
 
-@given(n_targets=st.integers(1, 20), n_items=st.integers(2, 30), at_once=st.integers(1, 300))
+@given(**SIZES)
 def test_where_repeats_stay_negatives_the_bias_learns_alone(
     n_targets: int, n_items: int, at_once: int
 ) -> None:
-    hidden = torch.randn(n_targets, 8, dtype=torch.float64, requires_grad=True)
-    table = torch.randn(n_items, 8, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(n_targets, dtype=torch.float64, requires_grad=True)
-    repeats = Repeats(each_once(torch.randint(n_items, (n_targets, 9))), bias)
-    targets = torch.randint(n_items, (n_targets,))
+    hidden, table, repeats, targets = drawn(n_targets, n_items)
     plain = hidden @ table.T
     changed = F.cross_entropy(repeats.added_to(plain.detach()), targets)
     network = torch.autograd.grad(F.cross_entropy(plain, targets), (hidden, table))
@@ -82,8 +95,8 @@ def test_where_repeats_stay_negatives_the_bias_learns_alone(
         patch.setitem(module.SCORES_AT_ONCE, "cpu", at_once)
         found = cross_entropy(hidden, targets, table, repeats, as_negatives=True)
     torch.testing.assert_close(found, changed)
-    gradients = torch.autograd.grad(found, (hidden, table, bias))
-    expected = (*network, *torch.autograd.grad(changed, bias))
+    gradients = torch.autograd.grad(found, (hidden, table, repeats.bias))
+    expected = (*network, *torch.autograd.grad(changed, repeats.bias))
     torch.testing.assert_close(gradients, expected)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_fofa.model.repeats import Repeats
+from recbole_fofa.model.repeats import Repeats, each_among
 
 SCORES_AT_ONCE = {"cpu": 1 << 21, "other": 1 << 27}
 """Scores that are held at a time: what a core's caches hold, and half a GiB elsewhere."""
@@ -39,23 +39,16 @@ def cross_entropy(
         The loss of the scores with the bias, whoever learns from them.
     """
     states = hidden.to(item_table.dtype)
-    seen = bias = inside = None
-    if repeats is not None:
-        seen, bias = repeats.seen, repeats.bias.to(states.dtype)
-        inside = None if as_negatives else bias
+    seen = None if repeats is None else repeats.seen
+    bias = None if repeats is None else repeats.bias.to(states.dtype)
     found: tuple[Tensor, Tensor, Tensor] = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states, targets, item_table, seen, inside
+        states, targets, item_table, seen, None if as_negatives else bias
     )
     loss, of_had, of_others = found
     if seen is None or bias is None or not as_negatives:
         return loss
     total = of_had * bias.exp() + of_others  # of all shares, those of what was had changed
-    return loss + (total.log() - bias * _are_had(seen, targets)).mean()
-
-
-def _are_had(seen: Tensor, targets: Tensor) -> Tensor:
-    """Whether each target ``[M]`` is among its row of ``[M, S]``, ``[M]``."""
-    return (seen == targets.unsqueeze(1)).any(1) & (targets > 0)
+    return loss + (total.log() - bias * each_among(targets, seen)).mean()
 
 
 def _sum_of_others(shares: Tensor, seen: Tensor) -> Tensor:
@@ -114,7 +107,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 torch.mm(shares, item_table, out=gradients[0][rows])
                 gradients[1].addmm_(shares.T, states)
         if seen is not None and bias is not None:
-            gradients.append(of_had - _are_had(seen, targets).to(of_had))
+            gradients.append(of_had - each_among(targets, seen).to(of_had))
         ctx.save_for_backward(*(gradient / len(hidden) for gradient in gradients))
         ctx.mark_non_differentiable(of_had, of_others)
         return total / len(hidden), of_had, of_others

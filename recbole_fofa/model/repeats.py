@@ -48,6 +48,14 @@ def among(items: Tensor, seen: Tensor) -> Tensor:
     return ordered.gather(1, places) == items
 
 
+def each_among(items: Tensor, seen: Tensor) -> Tensor:
+    """Whether each of ``[M]``, but for padding, is in its own row of ``[M, S]``, ``[M]``.
+
+    As :func:`among` for one item a row, for which sorting the rows would not pay.
+    """
+    return (seen == items.unsqueeze(1)).any(1) & (items > 0)
+
+
 def each_once(items: Tensor) -> Tensor:
     """Item ids ``[B, S]`` with 0 in the place of an item that its row has had before."""
     ordered, order = items.sort(dim=1, stable=True)

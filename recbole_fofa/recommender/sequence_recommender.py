@@ -24,7 +24,7 @@ from recbole_fofa.model.losses import (
     binary_cross_entropy,
     pairwise_scores,
 )
-from recbole_fofa.model.repeats import Repeats, each_once
+from recbole_fofa.model.repeats import Repeats, each_among, each_once
 from recbole_fofa.settings import SequenceSettings
 
 
@@ -226,7 +226,7 @@ def _own_scores(
 ) -> Tensor:
     """Score of each state's own item, ``[M]``."""
     scores = pairwise_scores(hidden, items, item_table)
-    return scores if repeats is None else scores + repeats.of_items(items[:, None]).squeeze(1)
+    return scores if repeats is None else scores + repeats.bias * each_among(items, repeats.seen)
 
 
 def own_settings(schema: type[Any], config: Any) -> Any:
