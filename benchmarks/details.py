@@ -31,6 +31,12 @@ SASRec" is its class with its defaults, one sample a prefix, trained to its end 
 
 {head_to_head_tables.origins()}
 
+### What the parts are worth
+
+`benchmarks/plans/ablations.yaml`: one part changed at a time, input of 20 items, adaptation on 200.
+
+{head_to_head_tables.study("ablations")}
+
 ### Searches
 
 What an equal search chose on ml-100k, before the repeat bias. Its ranges are in

@@ -1,16 +1,27 @@
-"""Tables of ``head_to_head`` and ``significance``: one for each data set."""
+"""Tables of ``head_to_head`` and ``significance``: one for each data set, one for each study."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from record import read_lines
 from tables import Line, grouped, origin, seeds_of, spread, table
 
-REPLACED_PLANS = ("plans/amazon-beauty.yaml",)
+REPLACED_PLANS = ("amazon-beauty",)
 """Their lines are kept; other settings are shown, for all models of the data set."""
+STUDIES = {
+    "ablations": ("ml-100k", ("ForwardOFA, input 20, adapts on 200",)),
+    "adapt-length": (
+        "ml-1m",
+        ("ForwardOFA, input 20, adapts on 200", "static backbone, repeat bias"),
+    ),
+}
+"""Plans with a table of their own: the data set, and which models of its main table stand beside
+theirs. All are compared with the first of these."""
 _HEAD = (
     "{} | seeds | valid NDCG@10 | test NDCG@10 | history left out | 1 + 99 | Hit@10 | "
     "M MACs a request | payload"
@@ -19,39 +30,74 @@ _HEAD = (
 
 def head_to_head() -> str:
     """Each data set's table and the differences with their p."""
-    parts = []
-    for dataset, models in latest_by_dataset().items():
-        rows = [[model, *_row(own)] for model, own in models.items()]
-        parts += [f"### {dataset}", table(_HEAD.format(dataset), rows), significance(dataset)]
-    parts.append(failures())
+    parts = [
+        f"### {dataset}\n\n{_models_of(dataset, models)}"
+        for dataset, models in latest_by_dataset().items()
+    ]
+    return "\n\n".join(part for part in (*parts, failures()) if part)
+
+
+def study(name: str) -> str:
+    """The table of one of :data:`STUDIES`, the differences with their p, and their origin."""
+    ((dataset, models),) = latest_by_dataset(name).items()
+    lines = [line for own in models.values() for line in own if plan_of(line) == name]
+    return f"{_models_of(dataset, models, name)}\n\n{_origin(lines)}"
+
+
+def _models_of(dataset: str, models: dict[str, list[Line]], study: str | None = None) -> str:
+    rows = [[model, *_row(own)] for model, own in models.items()]
+    parts = [table(_HEAD.format(dataset), rows), significance(dataset, study)]
     return "\n\n".join(part for part in parts if part)
 
 
 def origins() -> str:
     """Where the lines of the tables came from."""
-    return origin([line for own in latest_models().values() for line in own])
+    return _origin([line for own in latest_models().values() for line in own])
 
 
-def latest_by_dataset() -> dict[str, dict[str, list[Line]]]:
+def _origin(lines: list[Line]) -> str:
+    """As :func:`origin`, but with whole plans; their runs were started one by one."""
+    runs = "python benchmarks/head_to_head.py benchmarks/plans/{}.yaml --threads {}".format
+    whole = [line | {"command": runs(plan_of(line), line["threads"])} for line in lines]
+    return f"{origin(whole)} `--datasets`, `--models` and `--seeds` choose among a plan's runs."
+
+
+def latest_by_dataset(study: str | None = None) -> dict[str, dict[str, list[Line]]]:
     """Lines of :func:`latest_models` by data set, then by model."""
     found: dict[str, dict[str, list[Line]]] = {}
-    for (dataset, model), lines in latest_models().items():
+    for (dataset, model), lines in latest_models(study).items():
         found.setdefault(dataset, {})[model] = lines
     return found
 
 
-def latest_models() -> dict[tuple[str, str], list[Line]]:
-    """Lines of each data set and model, of the settings that were run last."""
+def latest_models(study: str | None = None) -> dict[tuple[str, str], list[Line]]:
+    """Lines of each data set and model, of the settings that were run last.
+
+    Args:
+        study: One of :data:`STUDIES`, whose models and their reference alone are wanted; if not
+            given, all others.
+    """
     lines = [
-        line
-        for line in read_lines("head_to_head")
-        if "failed" not in line and not any(plan in line["command"] for plan in REPLACED_PLANS)
+        line for line in read_lines("head_to_head") if "failed" not in line and _is_of(line, study)
     ]
     last = {(line["dataset"], line["model"]): line["settings_hash"] for line in lines}
     lines = [
         line for line in lines if last[line["dataset"], line["model"]] == line["settings_hash"]
     ]
     return grouped(lines, lambda line: (line["dataset"], line["model"]))
+
+
+def plan_of(line: Line) -> str:
+    """Name of the plan that a line's command ran."""
+    (plan,) = (word for word in shlex.split(line["command"]) if word.endswith(".yaml"))
+    return Path(plan).stem
+
+
+def _is_of(line: Line, study: str | None) -> bool:
+    if study is None:
+        return plan_of(line) not in (*REPLACED_PLANS, *STUDIES)
+    dataset, beside = STUDIES[study]
+    return plan_of(line) == study or (line["dataset"] == dataset and line["model"] in beside)
 
 
 def searches() -> str:
@@ -108,13 +154,17 @@ def hashes(shown: dict[str, list[Line]], models: Iterable[str]) -> list[str | No
     return [shown[model][0]["settings_hash"] if model in shown else None for model in models]
 
 
-def latest_tests(dataset: str) -> dict[tuple[str, str], Line]:
-    """By protocol and model, what the latest run of the tests on this data set found.
+def latest_tests(dataset: str, study: str | None = None) -> dict[tuple[str, str], Line]:
+    """By protocol and model, what the latest run of the tests on this data set or study found.
 
     Tests of runs with other settings than those that are shown are left out.
     """
-    shown = latest_by_dataset().get(dataset, {})
-    lines = [line for line in read_lines("significance") if line["dataset"] == dataset]
+    shown = latest_by_dataset(study).get(dataset, {})
+    lines = [
+        line
+        for line in read_lines("significance")
+        if line["dataset"] == dataset and line.get("study") == study
+    ]
     return {
         (line["protocol"], line["name"]): line
         for line in lines
@@ -123,9 +173,9 @@ def latest_tests(dataset: str) -> dict[tuple[str, str], Line]:
     }
 
 
-def significance(dataset: str) -> str:
-    """A model against each other one, by the latest run of the tests on this data set."""
-    latest = latest_tests(dataset)
+def significance(dataset: str, study: str | None = None) -> str:
+    """A model against each other one, by the latest run of the tests on this data set or study."""
+    latest = latest_tests(dataset, study)
     rows = [
         [
             protocol,

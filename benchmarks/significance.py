@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from head_to_head_tables import hashes, latest_by_dataset
+from head_to_head_tables import STUDIES, hashes, latest_by_dataset
 from record import RESULTS, append_line, provenance
 
 from recbole_fofa.evaluator.compare import compare_values, holm
@@ -29,16 +29,20 @@ def main() -> None:
     parser.add_argument("--metric", default="ndcg@10")
     parser.add_argument("--datasets", nargs="+", help="only these")
     parser.add_argument("--protocols", nargs="+", default=["full", "masked", "uni99"])
-    parser.add_argument("--reference", default=REFERENCE, help="model that others are compared to")
+    parser.add_argument("--reference", help="model that others are compared to")
+    parser.add_argument("--study", choices=STUDIES, help="of the models of this plan")
     arguments = parser.parse_args()
+    if arguments.reference is None:
+        arguments.reference = STUDIES[arguments.study][1][0] if arguments.study else REFERENCE
     origin = provenance(1)
-    for dataset, shown in latest_by_dataset().items():
+    for dataset, shown in latest_by_dataset(arguments.study).items():
         if arguments.datasets and dataset not in arguments.datasets:
             continue
         models = folders_of(shown)
         for protocol in arguments.protocols:
             for line in comparisons(models, protocol, arguments):
                 line |= {"dataset": dataset, "protocol": protocol, "metric": arguments.metric}
+                line |= {"study": arguments.study} if arguments.study else {}
                 line["settings_hashes"] = hashes(shown, (arguments.reference, line["name"]))
                 append_line("significance", line | origin)
                 print(dataset, protocol, line["name"], f"{line['difference']:+.4f}", line["p_holm"])

@@ -220,6 +220,11 @@ class ForwardOFASettings(SequenceSettings):
         description="Whether items that a user has had stay negatives of the softmax loss: scores "
         "learn without repeat_bias, and it alone learns from the scores that it changes.",
     )
+    calibrate_repeat_bias: bool = Field(
+        True,
+        description="Whether, after training, one number is added to the repeat_bias of all users "
+        "if validation scores ask for it.",
+    )
     repeat_seq_length: PositiveInt = Field(
         500, description="Number of latest items that count as had before, for repeat_bias."
     )

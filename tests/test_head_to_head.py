@@ -18,6 +18,7 @@ import yaml
 from small import cycle_settings, known_to, write_cycle
 
 ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "python benchmarks/head_to_head.py benchmarks/plans/small.yaml"
 
 
 @pytest.fixture
@@ -48,15 +49,31 @@ def test_the_settings_that_ran_last_are_those_of_the_latest_line(benchmarks: Pat
     """Also where they had been run before others."""
     runs = [("old", 1), ("new", 1), ("old", 2)]
     lines = [
-        {"dataset": "ring", "model": "ours", "settings_hash": mark, "seed": seed, "command": ""}
+        {
+            "dataset": "ring",
+            "model": "ours",
+            "settings_hash": mark,
+            "seed": seed,
+            "command": COMMAND,
+        }
         for mark, seed in runs
     ]
     found = of_tables(benchmarks, "latest_models().values()", head_to_head=lines)
     assert found == str([[lines[0], lines[2]]])
 
 
+def test_a_study_has_a_table_of_its_own(benchmarks: Path) -> None:
+    reference = "ForwardOFA, input 20, adapts on 200"
+    line = {"dataset": "ml-100k", "settings_hash": "a", "seed": 1, "command": COMMAND}
+    lines = [{**line, "model": model} for model in (reference, "DUET")]
+    part = {**line, "model": "no mapper", "command": COMMAND.replace("small", "ablations")}
+    expression = "(list(latest_models(study).values()) for study in (None, 'ablations'))"
+    found = of_tables(benchmarks, expression, head_to_head=[*lines, part])
+    assert found == str([[[lines[0]], [lines[1]]], [[lines[0]], [part]]])
+
+
 def test_a_test_of_other_settings_is_not_shown_beside_new_scores(benchmarks: Path) -> None:
-    line = {"dataset": "ring", "seed": 1, "command": ""}
+    line = {"dataset": "ring", "seed": 1, "command": COMMAND}
     runs = [("ours", "new"), ("theirs", "old"), ("others", "old")]
     lines = [{**line, "model": model, "settings_hash": mark} for model, mark in runs]
     test = {**line, "protocol": "full", "date": "today", "reference_model": "ours"}

@@ -20,6 +20,8 @@ from recbole_fofa.model import cross_entropy as module
 from recbole_fofa.model.cross_entropy import cross_entropy
 from recbole_fofa.model.repeats import Repeats, among, each_among, each_once
 from recbole_fofa.quick_start import checked_config, prepare_data
+from recbole_fofa.trainer.calibration import LARGEST, SMALLEST, best_shift
+from recbole_fofa.trainer.checkpoint import load_checkpoint
 
 ITEMS = st.lists(st.lists(st.integers(0, 9), min_size=7, max_size=7), min_size=1, max_size=6)
 
@@ -206,6 +208,84 @@ def test_training_learns_whether_items_come_again(
             assert bool((sign * bias > 0.2).all()), (kind, how, bias)
 
 
+@pytest.mark.parametrize("how", ["generated", "shared"])
+def test_validation_scores_decide_how_much_repeats_count(tmp_path: Path, how: str) -> None:
+    """Training where hardly anything comes again, and held-out items that always do."""
+    settings = {
+        "dataset": str(write_users(tmp_path, again=False, come_back=2)),
+        "repeat_bias": how,
+        "use_mapper": how == "generated",
+        "epochs": 2,
+    }
+    without, loaders = trainer_of(tmp_path / "without", **settings, calibrate_repeat_bias=False)
+    score, _ = without.fit(*loaders[:2])
+    trainer, loaders = trainer_of(tmp_path / "with", **settings)
+    better, result = trainer.fit(*loaders[:2])
+    assert better > 1.2 * score
+    file = Path(trainer.saved_model_file)
+    assert trainer.evaluate(loaders[1]) == result == load_checkpoint(file)["best_valid_result"]
+    without.evaluate(loaders[1])  # the best epoch again
+    shift = trainer.model.network.repeat_intercept() - without.model.network.repeat_intercept()
+    assert shift == pytest.approx(round(2 * shift) / 2, abs=1e-4) != 0
+    before = file.read_bytes()
+    again, loaders = trainer_of(tmp_path / "again", **settings)
+    again.resume_checkpoint(trainer.last_model_file)  # has done all its epochs
+    assert again.fit(*loaders[:2]) == (better, result)
+    assert file.read_bytes() == before
+
+
+def test_without_files_the_last_epoch_is_calibrated(tmp_path: Path) -> None:
+    dataset = str(write_users(tmp_path, again=False, come_back=2))
+    trainer, loaders = trainer_of(tmp_path, dataset=dataset, epochs=1)
+    trainer.fit(*loaders[:2], saved=False)
+    found = trainer.evaluate(loaders[1], load_best_model=False)
+    assert found["ndcg@10"] > trainer.best_valid_result["ndcg@10"]
+
+
+def test_all_shifts_are_judged_by_the_same_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing shifted, all validations that draw four items find the same."""
+    trainer, loaders = trainer_of(tmp_path, epochs=1, eval_args={"mode": "uni4"})
+    monkeypatch.setattr(trainer.model.network, "set_repeat_intercept", lambda value: None)
+    results: list[Any] = []
+    evaluate = trainer.evaluate
+
+    def kept(*given: Any, **how: Any) -> Any:
+        results.append(evaluate(*given, **how))
+        return results[-1]
+
+    monkeypatch.setattr(trainer, "evaluate", kept)
+    trainer.fit(*loaders[:2])
+    _, *calibrating = results  # the first is the epoch's
+    assert len(calibrating) == 3
+    assert all(result == trainer.best_valid_result for result in calibrating)
+
+
+@given(peak=st.floats(-20, 20), flat=st.floats(0, 3))
+def test_the_best_shift_is_found_from_0(peak: float, flat: float) -> None:
+    """Scores with one summit, of which some are a plain."""
+    asked: list[float] = []
+
+    def score_of(shift: float) -> float:
+        asked.append(shift)
+        return -max(abs(shift - peak), flat)
+
+    shift = best_shift(score_of)
+    assert len(asked) == len(set(asked)) <= 16
+    assert score_of(shift) >= score_of(0.0)
+    if abs(peak) <= LARGEST:
+        assert abs(shift - peak) <= max(flat, SMALLEST)
+    if abs(peak) <= flat:
+        assert shift == 0
+
+
+def test_what_nothing_depends_on_is_left() -> None:
+    asked: list[float] = []
+    assert best_shift(lambda shift: asked.append(shift) or 0.5) == 0  # type: ignore[func-returns-value]
+    assert asked == [1.0, 0.0, -1.0]
+
+
 def test_without_it_nothing_is_loaded_and_nothing_added(tmp_path: Path) -> None:
     for changes in ({"repeat_bias": "none"}, {"use_mapper": False}):
         trainer, (train, _, test) = trainer_of(tmp_path / str(len(changes)), **changes)
@@ -216,13 +296,19 @@ def test_without_it_nothing_is_loaded_and_nothing_added(tmp_path: Path) -> None:
         assert trainer.model.states(rows).repeat_bias is None
 
 
-def write_users(folder: Path, again: bool) -> Path:
-    """60 users of 10 items out of 40: new ones each time, or always the same two."""
+def write_users(folder: Path, again: bool, come_back: int = 0) -> Path:
+    """60 users of 10 items out of 40: new ones each time, or always the same two.
+
+    The last ``come_back`` are any of the user's earlier ones.
+    """
     generator = torch.Generator().manual_seed(4)
     rows = ["user_id:token\titem_id:token\ttimestamp:float"]
     for user in range(60):
         items: list[Any] = torch.randperm(40, generator=generator).tolist()
         items = (items[:2] * 5) if again else items[:10]
+        if come_back:
+            chosen = torch.randint(10 - come_back, (come_back,), generator=generator)
+            items[-come_back:] = [items[place] for place in chosen]
         rows += [f"u{user}\ti{item}\t{step}" for step, item in enumerate(items)]
     path = folder / "users" / "users.inter"
     path.parent.mkdir(parents=True)

@@ -202,6 +202,29 @@ class AdaptiveNetwork(nn.Module):
             return None
         return self.mapper.repeat_bias(interest)
 
+    def repeat_intercept(self) -> float:
+        """The part of the repeat bias that is the same for all users.
+
+        Raises:
+            ValueError: If the network has no repeat bias.
+        """
+        parameter, unit = self._repeat_intercept()
+        return unit * parameter.item()
+
+    def set_repeat_intercept(self, value: float) -> None:
+        """Replace that part; see :meth:`repeat_intercept`."""
+        parameter, unit = self._repeat_intercept()
+        with torch.no_grad():
+            parameter.fill_(value / unit)
+
+    def _repeat_intercept(self) -> tuple[Tensor, float]:
+        """The parameter that holds it, and what the parameter is multiplied by."""
+        if self.shared_repeat_bias is not None:
+            return self.shared_repeat_bias, _SHARED_STEP
+        if self.mapper is None or self.mapper.to_repeat_bias is None:
+            raise ValueError("the network has no repeat bias")
+        return self.mapper.to_repeat_bias.bias, 1.0
+
     def forward(self, item_emb: Tensor, adaptation: Adaptation) -> Tensor:
         """Run each user's own network: ``[B, T, D]`` to hidden states ``[B, T, D]``."""
         x = self.backbone.embed(item_emb)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from recbole_fofa.trainer.calibration import RepeatBiasCalibration
 from recbole_fofa.trainer.conflict import GradientConflictMonitor
 from recbole_fofa.trainer.hooks import Hook
 from recbole_fofa.trainer.monitors import StructureMonitor
@@ -23,6 +24,8 @@ class ForwardOFATrainer(SequenceTrainer):
             hooks.append(AlternatingSteps())
         if self.model.settings.conflict_every:
             hooks.append(GradientConflictMonitor())
+        if self.model.settings.calibrate_repeat_bias and self.model.settings.has_repeat_bias:
+            hooks.append(RepeatBiasCalibration())
         return [*hooks, self._structures]
 
     def _keep_rate(self) -> torch.Tensor | None:

@@ -67,6 +67,15 @@ class Hook:
         """Called after each validation with its metrics."""
         return {}
 
+    def on_train_end(self, trainer: FofaTrainer, valid_data: Any, saved: bool) -> None:
+        """Called when all epochs are done, also when a run is taken up that had done them all.
+
+        Args:
+            trainer: Its ``saved_model_file`` holds the best epoch, if there is one.
+            valid_data: The loader of the validation; ``None`` if there is none.
+            saved: Whether checkpoints are written. Without them the last epoch is what is tested.
+        """
+
 
 def load_hooks(paths: Sequence[str]) -> list[Hook]:
     """Make the hooks that the setting ``hooks`` names.

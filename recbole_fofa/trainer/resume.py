@@ -20,11 +20,12 @@ NEEDED_TO_RESUME = (
 )
 """What a checkpoint must hold beside a model for training to go on."""
 
-# Longer training, other places and what is shown change no number of the epochs to come.
+# Longer training, what follows it, other places and what is shown change no number of the epochs
+# to come.
 _MAY_DIFFER = frozenset(
     """epochs output_dir checkpoint_dir data_path quiet show_progress state log_wandb wandb_project
-    loss_decimal_place device_eval device_profiles device_candidates use_gpu gpu_id
-    extra_settings nproc world_size ip port group_offset""".split()
+    loss_decimal_place calibrate_repeat_bias device_eval device_profiles device_candidates use_gpu
+    gpu_id extra_settings nproc world_size ip port group_offset""".split()
 )
 _SCORE = "the best epoch so far was chosen by other validation scores"
 _MUST_AGREE = {

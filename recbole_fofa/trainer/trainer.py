@@ -88,6 +88,20 @@ class FofaTrainer(EvaluatingTrainer):
         callback_fn: Any = None,
     ) -> Any:
         """As RecBole's; after each validation the last epoch is kept too."""
+        self._train(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        for hook in self.hooks:
+            hook.on_train_end(self, valid_data, saved)
+        return self.best_valid_score, self.best_valid_result
+
+    def _train(
+        self,
+        train_data: Any,
+        valid_data: Any,
+        verbose: bool,
+        saved: bool,
+        show_progress: bool,
+        callback_fn: Any,
+    ) -> None:
         self._loader = train_data
         self._items = items_digest(train_data._dataset)
         if self._resumed is not None:
@@ -95,7 +109,7 @@ class FofaTrainer(EvaluatingTrainer):
             self._restore(self._resumed)
             if self.start_epoch >= self.epochs or self.cur_step > self.stopping_step:
                 self.logger.info(f"All {self.start_epoch} epochs are done; nothing is trained")
-                return self.best_valid_score, self.best_valid_result
+                return
         if saved and processes.is_main():
             best = Path(self.saved_model_file)
             check_space([best, self.last_model_file], self.model, self.learner)
@@ -115,9 +129,7 @@ class FofaTrainer(EvaluatingTrainer):
             around_steps.append(self.optimizer.register_step_pre_hook(self._shared.before_step))
         try:
             with explains_the_disk(self.last_model_file):
-                return super().fit(
-                    train_data, valid_data, verbose, saved, show_progress, after_validation
-                )
+                super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
         finally:
             for handle in around_steps:
                 handle.remove()
