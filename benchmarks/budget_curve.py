@@ -10,6 +10,7 @@ with the same settings. Full ranking, leave-one-out, the epoch with the best val
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,31 +33,34 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     for seed in arguments.seeds:
         origin = provenance(arguments.threads)
-        lines = budgets(seed, arguments) if "ForwardOFA" in arguments.models else []
-        if "static" in arguments.models:
-            for depth in range(1, arguments.n_layers + 1):
-                lines += static(seed, depth, arguments)
-        for line in lines:
+        for line in lines_of(seed, arguments):
             append_line("budget_curve", line | origin)
             print(line["model"], seed, line["budget"], line["mean_macs"], line["ndcg@10"])
 
 
-def budgets(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def lines_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Each as soon as it is known."""
+    if "ForwardOFA" in arguments.models:
+        yield from budgets(seed, arguments)
+    if "static" in arguments.models:
+        for depth in range(1, arguments.n_layers + 1):
+            yield static(seed, depth, arguments)
+
+
+def budgets(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One model, trained once, at every share of 1 .. ``n_layers`` blocks."""
     n_layers = arguments.n_layers
     trainer, *data = trained(seed, epochs=arguments.epochs, n_layers=n_layers, budget_aware=True)
-    lines = []
     for kept in range(1, n_layers + 1):
         share = kept / n_layers
         trainer.model.settings = trainer.model.settings.model_copy(update={"budget": share})
-        lines.append(measured("ForwardOFA", seed, share, trainer, *data))
+        yield measured("ForwardOFA", seed, share, trainer, *data)
         with shuffled_structures(trainer.model, seed):
             name = "ForwardOFA, structures shuffled over users"
-            lines.append(measured(name, seed, share, trainer, *data))
-    return lines
+            yield measured(name, seed, share, trainer, *data)
 
 
-def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def static(seed: int, depth: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """A network of some depth, trained alone."""
     trainer, *data = trained(
         seed,
@@ -66,7 +70,7 @@ def static(seed: int, depth: int, arguments: argparse.Namespace) -> list[dict[st
         use_mapper=False,
         repeat_bias="shared",
     )
-    return [measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, *data)]
+    return measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, *data)
 
 
 def measured(
