@@ -42,11 +42,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_ordered_ml100k(folder: Path) -> None:
-    """Copy the wheel's ml-100k with the position in the user's history as its timestamp."""
+def ml100k() -> Path:
+    """The interactions that RecBole's wheel ships."""
     import recbole
 
-    source = Path(recbole.__file__).parent / "dataset_example/ml-100k/ml-100k.inter"
+    return Path(recbole.__file__).parent / "dataset_example/ml-100k/ml-100k.inter"
+
+
+def write_ordered(source: Path, folder: Path) -> None:
+    """Copy interactions with the position in the user's history as their timestamp."""
     rows = pd.read_csv(source, sep="\t", dtype={"user_id:token": str, "item_id:token": str})
     rows = rows.sort_values(["user_id:token", "timestamp:float"], kind="stable")
     rows["timestamp:float"] = rows.groupby("user_id:token").cumcount()
@@ -68,13 +72,18 @@ def shim_numpy() -> None:
 
 
 @contextmanager
-def stock_setting(threads: int) -> Iterator[Path]:
-    """What RecBole needs to run alone; yields a temporary folder with the ordered ml-100k."""
+def stock_setting(threads: int, source: Path | None = None) -> Iterator[Path]:
+    """What RecBole needs to run alone; yields a temporary folder with the ordered interactions.
+
+    Args:
+        threads: Of torch.
+        source: An ``.inter`` file, also gzipped; ml-100k if not given.
+    """
     sys.argv = sys.argv[:1]  # RecBole's Config reads it
     torch.set_num_threads(threads)
     shim_numpy()
     with tempfile.TemporaryDirectory() as folder:
-        write_ordered_ml100k(Path(folder))
+        write_ordered(source or ml100k(), Path(folder))
         yield Path(folder)
 
 
@@ -92,7 +101,7 @@ def stock_trainer(
     """RecBole's trainer, ready to fit, and its three loaders.
 
     Args:
-        folder: Where :func:`write_ordered_ml100k` has written.
+        folder: Where :func:`write_ordered` has written.
         model_name: One of RecBole's sequential models that are trained with CE.
         anomaly_mode: Whether autograd's anomaly mode stays on, as RecBole leaves it.
         changes: Settings of RecBole.

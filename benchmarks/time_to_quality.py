@@ -1,11 +1,14 @@
-"""How long until stock SASRec's best validation score, against the time that stock takes, ml-100k.
+"""How long until stock SASRec's best validation score, against the time that stock takes.
 
-Score and epoch of stock come from its own finished run (``stock_recbole.py``, same seed and batch
-size). Its seconds an epoch, validation included, are measured here, beside ours: one epoch with
-autograd's anomaly mode on, as users of RecBole have it, and one with it off. Ours train until they
-are there. Each in a process of its own, one after the other.
+Score and epoch of stock come from its own finished run of that seed: on ml-100k from
+``stock_recbole.py``, elsewhere from ``head_to_head.py``. Its seconds an epoch, validation included,
+are measured here, beside ours, with autograd's anomaly mode on, as users of RecBole have it, and
+with it off; all steps of an epoch cost the same, so ``--stock_steps`` of them may stand for it.
+Ours train until they are there, with the settings of the data set's plan. Each in a process of its
+own, one after the other.
 
     python benchmarks/time_to_quality.py --seeds 1 2 --threads 1
+    python benchmarks/time_to_quality.py --dataset ml-1m --seeds 1 --stock_steps 4 --threads 1
 """
 
 from __future__ import annotations
@@ -16,29 +19,49 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from record import append_line, provenance, read_lines
+import yaml
+from plan import runs
+from record import RESULTS, append_line, provenance, read_lines
+from speed import FirstSteps
 
 NAME = "time_to_quality"
-BATCH_SIZE = 256
-SHORT: dict[str, Any] = {"MAX_ITEM_LIST_LENGTH": 20, "adapt_seq_length": 200}
-STATIC: dict[str, Any] = {"use_controller": False, "use_mapper": False}
-OURS: dict[str, dict[str, Any]] = {
-    "ForwardOFA": {},
-    "ForwardOFA, input 20, adapts on 200": SHORT,
-    "static backbone, session training": STATIC,
-}
+STOCK = "RecBole SASRec"
+STOPPING_STEP = 10
+"""RecBole's default: so many epochs without a better score, and one more, end a run."""
+PLANS = RESULTS.parent / "plans"
+OURS = ("ForwardOFA", "ForwardOFA, input 20, adapts on 200", "static backbone")
+"""Models of the plans that are timed, those that a plan has."""
 
 
 class Reached(Exception):
     """The score is there."""
 
 
+@dataclass(frozen=True)
+class Stock:
+    """What stock's finished run of a seed found.
+
+    Attributes:
+        target: Its best validation NDCG@10.
+        epochs: Until then, that epoch included.
+        batch_size: Prefixes in a batch.
+    """
+
+    target: float
+    epochs: int
+    batch_size: int
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stock_steps", type=int, help="of an epoch; all if not given")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
@@ -46,30 +69,64 @@ def main() -> None:
         return
     origin = provenance(arguments.threads)
     for seed in arguments.seeds:
-        best = stock_run(seed)
-        orders = [{"way": way, "seed": seed, "target": best["valid_ndcg@10"]} for way in OURS]
-        orders += [{"way": "stock", "seed": seed, "anomaly_mode": mode} for mode in (True, False)]
+        stock = finished(arguments.dataset, seed)
+        ours = settings_of(arguments.dataset, seed)
+        orders: list[dict[str, Any]] = [
+            {"way": way, "settings": settings, "target": stock.target}
+            for way, settings in ours.items()
+        ]
+        orders += [
+            {
+                "way": "stock",
+                "dataset": next(iter(ours.values()))["dataset"],
+                "anomaly_mode": mode,
+                "steps": arguments.stock_steps,
+                "batch_size": stock.batch_size,
+            }
+            for mode in (True, False)
+        ]
         for order in orders:
-            line = measured(order, arguments.threads)
+            line = measured({"seed": seed, **order}, arguments.threads)
             if order["way"] == "stock":
-                line["epochs"] = best["best_epoch"] + 1
+                line["epochs"] = stock.epochs
                 line["seconds"] = round(line["seconds_per_epoch"] * line["epochs"], 1)
                 line["reached"] = True
-            line = {"dataset": "ml-100k", **order, "target": best["valid_ndcg@10"], **line}
-            append_line(NAME, line | origin)
+            line = {"seed": seed, **order, "dataset": arguments.dataset, **line}
+            append_line(NAME, line | {"target": stock.target} | origin)
             print(line, flush=True)
 
 
-def stock_run(seed: int) -> dict[str, Any]:
+def settings_of(dataset: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Of our models in the data set's plan."""
+    plan = yaml.safe_load((PLANS / f"{dataset}.yaml").read_text(encoding="utf-8"))
+    return {
+        run["model"]: run["settings"]
+        for run in runs(plan)
+        if run["model"] in OURS and run["seed"] == seed
+    }
+
+
+def finished(dataset: str, seed: int) -> Stock:
     """Stock SASRec's finished run of a seed."""
-    found = [
+    if dataset == "ml-100k":
+        lines = [
+            line
+            for line in read_lines("stock_recbole")
+            if line["seed"] == seed and line["model"] == STOCK and line["epochs"] > 1
+        ]
+        if not lines:
+            sys.exit(f"run first: python benchmarks/stock_recbole.py --seed {seed}")
+        return Stock(lines[-1]["valid_ndcg@10"], lines[-1]["best_epoch"] + 1, batch_size=256)
+    lines = [
         line
-        for line in read_lines("stock_recbole")
-        if line["seed"] == seed and line["model"] == "RecBole SASRec" and line["epochs"] > 1
+        for line in read_lines("head_to_head")
+        if (line["dataset"], line["model"], line["seed"]) == (dataset, STOCK, seed)
+        and "failed" not in line
     ]
-    if not found:
-        sys.exit(f"run first: python benchmarks/stock_recbole.py --seed {seed}")
-    return found[-1]
+    if not lines:
+        sys.exit("run first: python benchmarks/head_to_head.py benchmarks/plans/stock-sasrec.yaml")
+    epochs = lines[-1]["epochs_run"] - STOPPING_STEP - 1
+    return Stock(lines[-1]["valid"]["ndcg@10"], epochs, batch_size=2048)
 
 
 def measured(order: dict[str, Any], threads: int) -> dict[str, Any]:
@@ -87,20 +144,25 @@ def one(order: dict[str, Any], threads: int) -> dict[str, Any]:
 
 
 def stock_epoch(order: dict[str, Any], threads: int) -> dict[str, Any]:
-    """Seconds of stock's first epoch and its validation."""
+    """Seconds of stock's first epoch, or of some of its steps times all, and of its validation."""
     from stock_recbole import stock_setting, stock_trainer
 
-    with stock_setting(threads) as folder:
+    place = Path(order["dataset"])
+    source = place / f"{place.name}.inter.gz" if place.is_dir() else None
+    with stock_setting(threads, source) as folder:
         trainer, train_data, valid_data, _ = stock_trainer(
             folder,
             anomaly_mode=order["anomaly_mode"],
             seed=order["seed"],
-            train_batch_size=BATCH_SIZE,
+            train_batch_size=order["batch_size"],
         )
+        n_steps = order["steps"] or len(train_data)
         started = time.perf_counter()
-        trainer._train_epoch(train_data, 0)
+        trainer._train_epoch(FirstSteps(train_data, n_steps), 0)
+        trained = time.perf_counter()
         trainer._valid_epoch(valid_data)
-        return {"seconds_per_epoch": round(time.perf_counter() - started, 2)}
+        seconds = (trained - started) * len(train_data) / n_steps + time.perf_counter() - trained
+        return {"seconds_per_epoch": round(seconds, 2)}
 
 
 def until_reached(order: dict[str, Any], threads: int) -> dict[str, Any]:
@@ -116,7 +178,7 @@ def until_reached(order: dict[str, Any], threads: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         settings = {
-            **OURS[order["way"]],
+            **order["settings"],
             "seed": order["seed"],
             "output_dir": folder,
             "quiet": True,
