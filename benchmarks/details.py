@@ -37,6 +37,13 @@ SASRec" is its class with its defaults, one sample a prefix, trained to its end 
 
 {head_to_head_tables.study("ablations")}
 
+### What a longer history to adapt on is worth
+
+`benchmarks/plans/adapt-length.yaml`: ForwardOFA with an input of 20 items throughout. A request
+costs the same whatever adaptation reads.
+
+{head_to_head_tables.study("adapt-length")}
+
 ### Searches
 
 What an equal search chose on ml-100k, before the repeat bias. Its ranges are in

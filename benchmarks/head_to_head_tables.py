@@ -39,9 +39,11 @@ def head_to_head() -> str:
 
 def study(name: str) -> str:
     """The table of one of :data:`STUDIES`, the differences with their p, and their origin."""
-    ((dataset, models),) = latest_by_dataset(name).items()
+    models = latest_by_dataset(name).get(STUDIES[name][0], {})
     lines = [line for own in models.values() for line in own if plan_of(line) == name]
-    return f"{_models_of(dataset, models, name)}\n\n{_origin(lines)}"
+    if not lines:
+        return "Not run."
+    return f"{_models_of(STUDIES[name][0], models, name)}\n\n{_origin(lines)}"
 
 
 def _models_of(dataset: str, models: dict[str, list[Line]], study: str | None = None) -> str:

@@ -121,7 +121,8 @@ def time_to_quality() -> str:
     by_dataset: dict[str, list[Line]] = {}
     for line in read_lines("time_to_quality"):
         by_dataset.setdefault(line["dataset"], []).append(line)
-    return "\n\n".join(_time_to_quality(*found) for found in by_dataset.items())
+    whole = {name: found for name, found in by_dataset.items() if found[-1]["way"] == "stock"}
+    return "\n\n".join(_time_to_quality(*found) for found in whole.items())
 
 
 def _time_to_quality(dataset: str, found: Sequence[Line]) -> str:

@@ -33,7 +33,12 @@ STOCK = "RecBole SASRec"
 STOPPING_STEP = 10
 """RecBole's default: so many epochs without a better score, and one more, end a run."""
 PLANS = RESULTS.parent / "plans"
-OURS = ("ForwardOFA", "ForwardOFA, input 20, adapts on 200", "static backbone")
+OURS = (
+    "ForwardOFA",
+    "ForwardOFA, input 20",
+    "ForwardOFA, input 20, adapts on 200",
+    "static backbone",
+)
 """Models of the plans that are timed, those that a plan has."""
 
 
@@ -59,6 +64,9 @@ class Stock:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="ml-100k")
+    parser.add_argument(
+        "--plan", type=Path, help="with our settings; plans/<dataset>.yaml if not given"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--stock_steps", type=int, help="of an epoch; all if not given")
@@ -67,10 +75,11 @@ def main() -> None:
     if arguments.one is not None:
         print(json.dumps(one(arguments.one, arguments.threads)))
         return
+    plan = arguments.plan or PLANS / f"{arguments.dataset}.yaml"
     origin = provenance(arguments.threads)
     for seed in arguments.seeds:
         stock = finished(arguments.dataset, seed)
-        ours = settings_of(arguments.dataset, seed)
+        ours = settings_of(plan, arguments.dataset, seed)
         orders: list[dict[str, Any]] = [
             {"way": way, "settings": settings, "target": stock.target}
             for way, settings in ours.items()
@@ -96,14 +105,16 @@ def main() -> None:
             print(line, flush=True)
 
 
-def settings_of(dataset: str, seed: int) -> dict[str, dict[str, Any]]:
-    """Of our models in the data set's plan."""
-    plan = yaml.safe_load((PLANS / f"{dataset}.yaml").read_text(encoding="utf-8"))
-    return {
+def settings_of(plan: Path, dataset: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Of our models on a data set of a plan."""
+    found = {
         run["model"]: run["settings"]
-        for run in runs(plan)
-        if run["model"] in OURS and run["seed"] == seed
+        for run in runs(yaml.safe_load(plan.read_text(encoding="utf-8")))
+        if run["model"] in OURS and (run["dataset"], run["seed"]) == (dataset, seed)
     }
+    if not found:
+        sys.exit(f"{plan} has none of {', '.join(OURS)} on {dataset} with seed {seed}: give --plan")
+    return found
 
 
 def finished(dataset: str, seed: int) -> Stock:

@@ -221,9 +221,9 @@ class ForwardOFASettings(SequenceSettings):
         "learn without repeat_bias, and it alone learns from the scores that it changes.",
     )
     calibrate_repeat_bias: bool = Field(
-        True,
-        description="Whether, after training, one number is added to the repeat_bias of all users "
-        "if validation scores ask for it.",
+        False,
+        description="Whether, after training, the number is added to all users' repeat_bias that "
+        "validates best.",
     )
     repeat_seq_length: PositiveInt = Field(
         500, description="Number of latest items that count as had before, for repeat_bias."
@@ -255,6 +255,21 @@ class ForwardOFASettings(SequenceSettings):
         return makes_repeat_bias(self.repeat_bias, self.use_mapper)
 
     @model_validator(mode="after")
+    def _repeat_bias_is_there(self) -> ForwardOFASettings:
+        if self.repeats_as_negatives and (self.loss_type != "CE" or not self.has_repeat_bias):
+            raise ValueError(
+                "repeats_as_negatives is about a repeat_bias in the softmax loss, which has all "
+                "items as negatives: set loss_type: CE and repeat_bias: shared, or generated with "
+                "use_mapper: true"
+            )
+        if self.calibrate_repeat_bias and not self.has_repeat_bias:
+            raise ValueError(
+                "calibrate_repeat_bias needs a repeat_bias: set it to shared, or to generated with "
+                "use_mapper: true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fields_agree(self) -> ForwardOFASettings:
         if self.budget is not None and not self.budget_aware:
             raise ValueError("budget is set, but budget_aware is false: set budget_aware: true")
@@ -270,12 +285,6 @@ class ForwardOFASettings(SequenceSettings):
                     f"{name} needs a base that all users share, which mapper_form: full "
                     "does not have: set mapper_form to residual or low_rank"
                 )
-        if self.repeats_as_negatives and (self.loss_type != "CE" or not self.has_repeat_bias):
-            raise ValueError(
-                "repeats_as_negatives is about a repeat_bias in the softmax loss, which has all "
-                "items as negatives: set loss_type: CE and repeat_bias: shared, or generated with "
-                "use_mapper: true"
-            )
         if self.temperature_end > self.temperature_start:
             raise ValueError(
                 f"temperature_end ({self.temperature_end}) must not exceed "

@@ -236,6 +236,9 @@ def test_rules_of_several_settings() -> None:
     for setting in ("--loss_type=BPR", "--repeat_bias=none", "--use_mapper=false"):
         fault = one_fault(setting, "--repeats_as_negatives=true")
         assert "set loss_type: CE and repeat_bias: shared, or generated with" in fault
+    for setting in ("--repeat_bias=none", "--use_mapper=false"):
+        fault = one_fault(setting, "--calibrate_repeat_bias=true")
+        assert "calibrate_repeat_bias needs a repeat_bias" in fault
 
 
 def test_heads_matter_where_there_is_attention_only() -> None:

@@ -90,11 +90,12 @@ def test_killed_between_the_best_epoch_and_the_last(
 def test_killed_at_every_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    """Resolved settings, both checkpoints of each epoch, the result."""
-    settings = cycle_settings(tmp_path, epochs=3, learning_rate=0.01)
+    """Resolved settings, both checkpoints of each epoch, the calibrated one, the result."""
+    changes = {"epochs": 3, "learning_rate": 0.01, "calibrate_repeat_bias": True}
+    settings = cycle_settings(tmp_path, **changes)
     run_recbole_fofa(config_dict={**settings, "output_dir": str(tmp_path / "whole")})
     expected = outcome(tmp_path / "whole")
-    n_writes = 2 + 2 * 3
+    n_writes = 3 + 2 * 3
     for number in range(n_writes):
         out = tmp_path / f"killed-{number}"
         own = {**settings, "output_dir": str(out)}
@@ -137,8 +138,8 @@ def test_a_run_that_stopped_early_is_not_trained_further(tmp_path: Path) -> None
 
 def test_candidates_of_the_test_are_drawn_alike_after_a_kill(tmp_path: Path) -> None:
     """Killed before its test, which draws from where validation stopped drawing."""
-    sampled = {"mode": "uni4"}
-    settings = cycle_settings(tmp_path, epochs=1, eval_args=sampled, metric_decimal_place=8)
+    sampled = {"eval_args": {"mode": "uni4"}, "calibrate_repeat_bias": True}
+    settings = cycle_settings(tmp_path, epochs=1, metric_decimal_place=8, **sampled)
     result = run_recbole_fofa(config_dict=settings)
     assert (
         run_recbole_fofa(config_dict={**settings, "resume_from": str(tmp_path / "out")}) == result

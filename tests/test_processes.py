@@ -53,6 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
         "train_regime": "prefix",
         "loss_type": "BPR",
         "eval_args": {"mode": "uni5"},
+        "calibrate_repeat_bias": True,
     },
     "SASRec": {"model": "SASRec", "loss_type": "CE", "train_neg_sample_args": None},
     "BPR": {"model": "BPR"},

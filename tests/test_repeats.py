@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_fofa.data.session_loader import TARGETS
+from recbole_fofa.errors import CheckpointError
 from recbole_fofa.evaluator.ranking import DotProducts
 from recbole_fofa.model import cross_entropy as module
 from recbole_fofa.model.cross_entropy import cross_entropy
@@ -217,38 +218,75 @@ def test_validation_scores_decide_how_much_repeats_count(tmp_path: Path, how: st
         "use_mapper": how == "generated",
         "epochs": 2,
     }
-    without, loaders = trainer_of(tmp_path / "without", **settings, calibrate_repeat_bias=False)
+    without, loaders = trainer_of(tmp_path / "without", **settings)
     score, _ = without.fit(*loaders[:2])
+    settings["calibrate_repeat_bias"] = True
     trainer, loaders = trainer_of(tmp_path / "with", **settings)
     better, result = trainer.fit(*loaders[:2])
     assert better > 1.2 * score
     file = Path(trainer.saved_model_file)
-    assert trainer.evaluate(loaders[1]) == result == load_checkpoint(file)["best_valid_result"]
+    state = load_checkpoint(file)
+    assert trainer.evaluate(loaders[1]) == result == state["best_valid_result"]
     without.evaluate(loaders[1])  # the best epoch again
     shift = trainer.model.network.repeat_intercept() - without.model.network.repeat_intercept()
-    assert shift == pytest.approx(round(2 * shift) / 2, abs=1e-4) != 0
-    before = file.read_bytes()
-    again, loaders = trainer_of(tmp_path / "again", **settings)
-    again.resume_checkpoint(trainer.last_model_file)  # has done all its epochs
-    assert again.fit(*loaders[:2]) == (better, result)
-    assert file.read_bytes() == before
+    assert shift == pytest.approx(state["calibrated"]["repeat_bias"]) != 0
 
 
-def test_without_files_the_last_epoch_is_calibrated(tmp_path: Path) -> None:
+def test_a_calibrated_run_is_the_end_of_a_run(tmp_path: Path) -> None:
+    """Taken up again it ends as it did; only the last epoch's file is trained further."""
+    settings = {
+        "dataset": str(write_users(tmp_path, again=False, come_back=2)),
+        "calibrate_repeat_bias": True,
+        "learning_rate": 0.01,
+    }
+    whole, loaders = trainer_of(tmp_path / "whole", **settings, epochs=3)
+    expected = whole.fit(*loaders[:2])
+    last = {name: value.clone() for name, value in whole.model.state_dict().items()}
+
+    first, loaders = trainer_of(tmp_path / "parts", **settings, epochs=1)
+    told = first.fit(*loaders[:2])
+    files = Path(first.saved_model_file), first.last_model_file
+    before = [file.read_bytes() for file in files]
+    again, loaders = trainer_of(tmp_path / "again", **settings, epochs=1)
+    again.resume_checkpoint(files[1])
+    assert again.fit(*loaders[:2]) == told
+    assert [file.read_bytes() for file in files] == before
+
+    longer, loaders = trainer_of(tmp_path / "longer", **settings, epochs=3)
+    with pytest.raises(CheckpointError, match=f"continue from {files[1].name}"):
+        longer.resume_checkpoint(files[0])
+    longer.resume_checkpoint(files[1])
+    assert longer.fit(*loaders[:2]) == expected
+    assert all(torch.equal(last[name], value) for name, value in longer.model.state_dict().items())
+
+    settings["calibrate_repeat_bias"] = False
+    without, _ = trainer_of(tmp_path / "without", **settings, epochs=4)
+    with pytest.raises(CheckpointError, match="set calibrate_repeat_bias: true"):
+        without.resume_checkpoint(files[1])
+
+
+def test_a_run_from_before_is_calibrated_when_it_is_taken_up(tmp_path: Path) -> None:
     dataset = str(write_users(tmp_path, again=False, come_back=2))
-    trainer, loaders = trainer_of(tmp_path, dataset=dataset, epochs=1)
-    trainer.fit(*loaders[:2], saved=False)
-    found = trainer.evaluate(loaders[1], load_best_model=False)
-    assert found["ndcg@10"] > trainer.best_valid_result["ndcg@10"]
+    trainer, loaders = trainer_of(tmp_path / "plain", dataset=dataset, epochs=1)
+    score, _ = trainer.fit(*loaders[:2])
+    settings = {"dataset": dataset, "epochs": 1, "calibrate_repeat_bias": True}
+    again, loaders = trainer_of(tmp_path / "again", **settings)
+    again.resume_checkpoint(trainer.last_model_file)
+    better, _ = again.fit(*loaders[:2])
+    state = load_checkpoint(trainer.saved_model_file)
+    assert better == state["best_valid_score"] > score
+    assert state["config"]["calibrate_repeat_bias"] is True
 
 
 def test_all_shifts_are_judged_by_the_same_candidates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing shifted, all validations that draw four items find the same."""
-    trainer, loaders = trainer_of(tmp_path, epochs=1, eval_args={"mode": "uni4"})
+    trainer, loaders = trainer_of(
+        tmp_path, epochs=1, eval_args={"mode": "uni4"}, calibrate_repeat_bias=True
+    )
     monkeypatch.setattr(trainer.model.network, "set_repeat_intercept", lambda value: None)
-    results: list[Any] = []
+    results: list[Any] = []  # the epoch's own, then those of the search
     evaluate = trainer.evaluate
 
     def kept(*given: Any, **how: Any) -> Any:
@@ -257,9 +295,9 @@ def test_all_shifts_are_judged_by_the_same_candidates(
 
     monkeypatch.setattr(trainer, "evaluate", kept)
     trainer.fit(*loaders[:2])
-    _, *calibrating = results  # the first is the epoch's
-    assert len(calibrating) == 3
-    assert all(result == trainer.best_valid_result for result in calibrating)
+    assert len(results) == 4
+    assert results[1] == results[2] == results[3]
+    assert trainer.best_valid_result == results[0]
 
 
 @given(peak=st.floats(-20, 20), flat=st.floats(0, 3))
@@ -283,7 +321,7 @@ def test_the_best_shift_is_found_from_0(peak: float, flat: float) -> None:
 def test_what_nothing_depends_on_is_left() -> None:
     asked: list[float] = []
     assert best_shift(lambda shift: asked.append(shift) or 0.5) == 0  # type: ignore[func-returns-value]
-    assert asked == [1.0, 0.0, -1.0]
+    assert asked == [0.0, 1.0, -1.0]
 
 
 def test_without_it_nothing_is_loaded_and_nothing_added(tmp_path: Path) -> None:

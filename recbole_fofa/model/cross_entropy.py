@@ -51,16 +51,16 @@ def cross_entropy(
     return loss + (total.log() - bias * each_among(targets, seen)).mean()
 
 
-def _sum_of_others(shares: Tensor, seen: Tensor) -> Tensor:
-    """Of the shares ``[m, N]`` of all items but those in ``[m, S]``, ``[m]``.
+def _sum_of_others(shares: Tensor, seen: Tensor, of_seen: Tensor) -> Tensor:
+    """Of the shares ``[m, N]`` of all items but those in ``[m, S]``, whose own are given, ``[m]``.
 
     Not what the others leave of 1: where they have nearly all, rounding would leave nothing.
     """
-    padding, own = shares[:, 0].clone(), shares.gather(1, seen)
+    padding = shares[:, 0].clone()
     shares.scatter_(1, seen, 0.0)
     shares[:, 0] = padding
     of_others = shares.sum(1)
-    shares.scatter_(1, seen, own)
+    shares.scatter_(1, seen, of_seen)
     return of_others
 
 
@@ -99,9 +99,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total += (sums.log() - lead).sum()
             shares.div_(sums)
             if seen is not None:
-                of_had[rows] = (shares.gather(1, seen[rows]) * (seen[rows] > 0)).sum(1)
+                of_seen = shares.gather(1, seen[rows])
+                of_had[rows] = (of_seen * (seen[rows] > 0)).sum(1)
                 if bias is None:
-                    of_others[rows] = _sum_of_others(shares, seen[rows])
+                    of_others[rows] = _sum_of_others(shares, seen[rows], of_seen)
             if wanted:
                 shares.scatter_add_(1, own, torch.full_like(sums, -1.0))
                 torch.mm(shares, item_table, out=gradients[0][rows])

@@ -7,7 +7,8 @@ first of them is a surer guess in training than it will be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,85 +23,87 @@ from recbole_fofa.trainer.checkpoint import (
 )
 from recbole_fofa.trainer.disk import explains_the_disk
 from recbole_fofa.trainer.hooks import Hook
+from recbole_fofa.trainer.resume import CALIBRATED
 
 if TYPE_CHECKING:
     from recbole_fofa.trainer.trainer import FofaTrainer
 
-CALIBRATED = "calibrated"
-"""Key of a checkpoint whose repeat bias has been calibrated already."""
 LARGEST, SMALLEST = 16.0, 0.5
-"""Steps of the search, in units of scores (nats)."""
+"""Steps of the search, in units of scores."""
 
 
 class RepeatBiasCalibration(Hook):
-    """Shifts the repeat bias of the best epoch where that raises its validation score.
+    """Shifts the repeat bias of the best epoch's checkpoint where that raises its validation score.
 
-    The score can only rise, and is the one that is told from then on. A checkpoint is calibrated
-    once: taken up again, a finished run ends as it did.
+    The raised score is the one that is told from then on. A checkpoint is calibrated once: taken up
+    again, a finished run ends as it did. Without checkpoints nothing is calibrated.
     """
 
     def on_train_end(self, trainer: FofaTrainer, valid_data: Any, saved: bool) -> None:
-        """Calibrate the best epoch, in its file and in the model; without files, the last one."""
-        if not valid_data or trainer.best_valid_result is None or trainer.config["mask_history"]:
+        """Calibrate the file; the model in memory stays what it is."""
+        if not saved or not valid_data or trainer.best_valid_result is None:
             return
         best = Path(trainer.saved_model_file)
         processes.barrier()  # the main process may still be writing it
-        if saved and CALIBRATED in (state := load_checkpoint(best)):
-            trainer.best_valid_score = state["best_valid_score"]
-            trainer.best_valid_result = state["best_valid_result"]
-            return
-        score, result = calibrate(trainer, valid_data, load_best_model=saved)
-        if not saved:
-            return
-        trainer.best_valid_score, trainer.best_valid_result = score, result
-        if processes.is_main():
-            told = {"best_valid_score": score, "best_valid_result": result}
-            state |= {"state_dict": trainer.model.state_dict(), CALIBRATED: True, **told}
-            with explains_the_disk(trainer.last_model_file):
-                save_checkpoint(state, best)
+        state = load_checkpoint(best, trainer.device)
+        if CALIBRATED not in state:
+            state |= calibrated(trainer, valid_data, state)
+            if processes.is_main():
+                with explains_the_disk(trainer.last_model_file):
+                    save_checkpoint(state, best)
+        trainer.best_valid_score = state["best_valid_score"]
+        trainer.best_valid_result = state["best_valid_result"]
 
 
-def calibrate(
-    trainer: FofaTrainer, valid_data: Any, load_best_model: bool
-) -> tuple[float, dict[str, float]]:
-    """Shift the repeat bias of the trainer's model; its validation score and all its metrics.
+def calibrated(trainer: FofaTrainer, valid_data: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes in a checkpoint.
 
-    All validations draw the same candidates, if they draw any, and the test as if there were none.
+    All validations draw the same candidates, if they draw any, and the test draws as if there had
+    been none of them.
     """
-    network, metric = trainer.model.network, trainer.valid_metric
-    states = random_states(trainer.device)
-    results = {0.0: trainer.evaluate(valid_data, load_best_model=load_best_model)}
-    restore_random_states(states, trainer.device)
-    learned = network.repeat_intercept()
+    model, device = trainer.model, trainer.device
+    drawn = random_states(device)
+    before = deepcopy(model.state_dict()), deepcopy(model.other_parameter())
+    model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(state["other_parameter"])
+    learned = model.network.repeat_intercept()
+    results: dict[float, dict[str, float]] = {}
 
     def score_of(shift: float) -> float:
-        network.set_repeat_intercept(learned + shift)
-        if shift not in results:
-            results[shift] = trainer.evaluate(valid_data, load_best_model=False)
-            restore_random_states(states, trainer.device)
-        score = float(calculate_valid_score(results[shift], metric))
+        model.network.set_repeat_intercept(learned + shift)
+        results[shift] = trainer.evaluate(valid_data, load_best_model=False)
+        restore_random_states(drawn, device)
+        score = float(calculate_valid_score(results[shift], trainer.valid_metric))
         return score if trainer.valid_metric_bigger else -score
 
     shift = best_shift(score_of)
-    network.set_repeat_intercept(learned + shift)
-    before, after = (float(calculate_valid_score(results[at], metric)) for at in (0.0, shift))
-    trainer.logger.info(
-        f"repeat bias: {shift:+g} for all users; valid {trainer.config['valid_metric']} "
-        f"{before:.4f} -> {after:.4f}"
-    )
-    return after, results[shift]
+    changes: dict[str, Any] = {CALIBRATED: {"repeat_bias": shift}}
+    changes["config"] = {**state["config"], "calibrate_repeat_bias": True}
+    words = f"repeat bias: {shift:+g} for all users"
+    if shift:
+        model.network.set_repeat_intercept(learned + shift)
+        scores = [
+            float(calculate_valid_score(results[at], trainer.valid_metric)) for at in (0.0, shift)
+        ]
+        changes["state_dict"] = deepcopy(model.state_dict())
+        changes |= {"best_valid_score": scores[1], "best_valid_result": results[shift]}
+        words += f"; valid {trainer.config['valid_metric']} {scores[0]:.4f} -> {scores[1]:.4f}"
+    trainer.logger.info(words)
+    model.load_state_dict(before[0])
+    model.load_other_parameter(before[1])
+    return changes
 
 
 def best_shift(score_of: Callable[[float], float]) -> float:
-    """Where a score is highest: away from 0 in steps that double, then nearer in steps that halve.
+    """Where a score with one summit is highest: steps away from 0 double, steps back halve.
 
     Args:
-        score_of: Of a shift; called once for each.
+        score_of: Of a shift; called once for each of 3 to 16.
 
     Returns:
         A shift with a higher score than that of 0, or 0.
     """
-    known: dict[float, float] = {}
+    known = {0.0: score_of(0.0)}
 
     def score(shift: float) -> float:
         if shift not in known:

@@ -24,7 +24,7 @@ class ForwardOFATrainer(SequenceTrainer):
             hooks.append(AlternatingSteps())
         if self.model.settings.conflict_every:
             hooks.append(GradientConflictMonitor())
-        if self.model.settings.calibrate_repeat_bias and self.model.settings.has_repeat_bias:
+        if self.model.settings.calibrate_repeat_bias:
             hooks.append(RepeatBiasCalibration())
         return [*hooks, self._structures]
 

@@ -68,7 +68,9 @@ class Hook:
         return {}
 
     def on_train_end(self, trainer: FofaTrainer, valid_data: Any, saved: bool) -> None:
-        """Called when all epochs are done, also when a run is taken up that had done them all.
+        """Called when all epochs are done.
+
+        Also where a run is taken up that had done them all; ``on_train_start`` is not called then.
 
         Args:
             trainer: Its ``saved_model_file`` holds the best epoch, if there is one.

@@ -15,17 +15,19 @@ from recbole_fofa.trainer.checkpoint import load_checkpoint, save_checkpoint
 LAST_SUFFIX = "-last.pth"
 """Ending of the checkpoint that training continues from; the other one holds the best epoch."""
 
+CALIBRATED = "calibrated"
+"""Key of a best epoch that was changed after training, of what was changed."""
+
 NEEDED_TO_RESUME = (
     "epoch cur_step best_valid_score best_valid_result optimizer random loader".split()
 )
 """What a checkpoint must hold beside a model for training to go on."""
 
-# Longer training, what follows it, other places and what is shown change no number of the epochs
-# to come.
+# Longer training, other places and what is shown change no number of the epochs to come.
 _MAY_DIFFER = frozenset(
     """epochs output_dir checkpoint_dir data_path quiet show_progress state log_wandb wandb_project
-    loss_decimal_place calibrate_repeat_bias device_eval device_profiles device_candidates use_gpu
-    gpu_id extra_settings nproc world_size ip port group_offset""".split()
+    loss_decimal_place device_eval device_profiles device_candidates use_gpu gpu_id
+    extra_settings nproc world_size ip port group_offset""".split()
 )
 _SCORE = "the best epoch so far was chosen by other validation scores"
 _MUST_AGREE = {
@@ -99,6 +101,32 @@ def make_good(path: Path) -> None:
         of_best = load_checkpoint(best)
         if of_best.get("epoch", -1) > load_checkpoint(path).get("epoch", -1):
             save_checkpoint(of_best, path)
+
+
+def check_calibrated(path: Path, calibrate: Any) -> None:
+    """A calibrated checkpoint is the end of a run: no epoch follows on it.
+
+    Args:
+        path: Checkpoint to continue from.
+        calibrate: Whether the run that continues it calibrates.
+
+    Raises:
+        CheckpointError: If it is calibrated, or the best epoch beside it is and would be tested as
+            if it were not.
+    """
+    best, last = beside(path, ".pth"), beside(path, LAST_SUFFIX)
+    if CALIBRATED not in load_checkpoint(best):
+        return
+    if path == best:
+        raise CheckpointError(
+            f"{path} was calibrated after training, and cannot be trained further: continue from "
+            f"{last.name} beside it"
+        )
+    if not calibrate:
+        raise CheckpointError(
+            f"{best} was calibrated after training: set calibrate_repeat_bias: true, as it was, or "
+            "start again without resume_from"
+        )
 
 
 def changed_settings(

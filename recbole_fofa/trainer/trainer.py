@@ -32,6 +32,7 @@ from recbole_fofa.trainer.resume import (
     NEEDED_TO_RESUME,
     beside,
     changed_settings,
+    check_calibrated,
     find_checkpoint,
     make_good,
     set_rates,
@@ -149,6 +150,7 @@ class FofaTrainer(EvaluatingTrainer):
         if processes.is_main():
             make_good(path)
         processes.barrier()
+        check_calibrated(path, self.config["calibrate_repeat_bias"])
         state = load_checkpoint(path, self.device)
         if lacking := [name for name in NEEDED_TO_RESUME if name not in state]:
             raise CheckpointError(f"{path} cannot be continued: it lacks {', '.join(lacking)}")
