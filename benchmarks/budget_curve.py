@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from record import PROTOCOL, append_line, provenance
+from record import PROTOCOL, append_line, digest, provenance
 from training import trained
 
 from recbole_fofa.evaluator.structures import shuffled_structures, summarize_structures
@@ -78,12 +78,14 @@ def measured(
 ) -> dict[str, Any]:
     """Test metrics, mean MACs and structures of the model as it is now."""
     summary = summarize_structures(trainer.model, test)
+    settings = trainer.model.settings.model_dump(exclude={"budget"})
     return {
         "dataset": "ml-100k",
         "model": name,
         "protocol": PROTOCOL,
         "seed": seed,
         "budget": budget,
+        "settings_hash": digest(settings),
         "valid_ndcg@10": trainer.evaluate(valid, load_best_model=False)["ndcg@10"],
         "mean_macs": round(summary.mean_macs_share * sum(trainer.model.network.block_macs)),
         **trainer.evaluate(test, load_best_model=False),

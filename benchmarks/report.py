@@ -81,7 +81,7 @@ matter here: with structures shuffled over users it is as good.
 
 {tables.budgets()}
 
-{origin(read_lines("budget_curve"))}
+{origin(tables.budget_lines())}
 
 ### What crosses the network
 

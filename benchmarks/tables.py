@@ -154,7 +154,7 @@ def _time_to_quality(dataset: str, found: Sequence[Line]) -> str:
 
 def budgets() -> str:
     """One trained model at several budgets, and a static network of each depth."""
-    by_budget = grouped(read_lines("budget_curve"), lambda x: (x["budget"], x["model"]))
+    by_budget = grouped(budget_lines(), lambda x: (x["budget"], x["model"]))
     kinds = {
         "one ForwardOFA": "ForwardOFA",
         "its structures shuffled": "ForwardOFA, structures shuffled over users",
@@ -181,6 +181,15 @@ def budgets() -> str:
         "static, trained alone | valid, both | structures",
         rows,
     )
+
+
+def budget_lines() -> list[Line]:
+    """Lines of ``budget_curve``, each model's of the settings that were run last."""
+    lines = read_lines("budget_curve")
+    latest = {(line["budget"], line["model"]): line.get("settings_hash") for line in lines}
+    return [
+        line for line in lines if latest[line["budget"], line["model"]] == line.get("settings_hash")
+    ]
 
 
 def conflict() -> str:
