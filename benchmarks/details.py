@@ -34,19 +34,19 @@ SASRec" is its class with its defaults, one sample a prefix, trained to its end 
 ### What the parts are worth
 
 `benchmarks/plans/ablations.yaml`: one part changed at a time, input of 20 items, adaptation on 200.
-The mapper and the output bias are each worth about a tenth of NDCG@10. Dropping a quarter of the MACs
-costs nothing that two seeds could show. The rest has one seed: the warm-up of the learning rate may be
-worth as much as the mapper (p = 0.15), and whether the mapper knows the structure, or has one
-hypernetwork for each block, makes no difference that could be told from chance.
+The mapper and the output bias are each worth about a tenth of NDCG@10. Dropping a quarter of the
+MACs costs nothing that two seeds could show. The rest has one seed: the warm-up of the learning
+rate may be worth as much as the mapper (p = 0.15), and whether the mapper knows the structure, or
+has one hypernetwork for each block, makes no difference that could be told from chance.
 
 {head_to_head_tables.study("ablations")}
 
 ### What a longer history to adapt on is worth
 
 `benchmarks/plans/adapt-length.yaml`: ForwardOFA with an input of 20 items throughout. A request
-costs the same whatever adaptation reads. Each longer history is ahead of the shorter ones, 200 items
-of 20 by 3 % (p = 0.03; one seed), and as good as a static network that reads 50 at nearly three times
-the cost. 100 and 500 items were not run.
+costs the same whatever adaptation reads. Each longer history is ahead of the shorter ones, 200
+items of 20 by 3 % (p = 0.03; one seed), and as good as a static network that reads 50 at nearly
+three times the cost. 100 and 500 items were not run.
 
 {head_to_head_tables.study("adapt-length")}
 
