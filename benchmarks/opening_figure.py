@@ -38,7 +38,9 @@ def write_figure(path: Path) -> None:
         for dataset, panel in zip(datasets, panels.flat, strict=False):
             _draw(panel, found[dataset])
             panel.set_title(dataset)
-        figure.tight_layout()
+        figure.tight_layout()  # names come after it: their places depend on the panels'
+        for dataset, panel in zip(datasets, panels.flat, strict=False):
+            _name_points(panel, found[dataset])
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
         pyplot.close(figure)
@@ -46,19 +48,34 @@ def write_figure(path: Path) -> None:
 
 def _draw(panel: Any, models: dict[str, list[dict[str, Any]]]) -> None:
     everybodys = [_macs(model, lines, models) / 1e6 for model, lines in models.items()]
-    for number, (model, lines) in enumerate(models.items()):
+    for macs, (model, lines) in zip(everybodys, models.items(), strict=True):
         colour, marker = next(style for kind, style in KINDS.items() if model.startswith(kind))
-        values = [line["ndcg@10"] for line in lines]
-        error = stdev(values) if len(values) > 1 else None
-        macs = _macs(model, lines, models) / 1e6
-        panel.errorbar(macs, mean(values), error, color=colour, marker=marker, capsize=2)
-        place = (5, -9 if number % 2 else 4)  # neighbours do not cover each other's name
-        panel.annotate(model, (macs, mean(values)), place, textcoords="offset points", fontsize=6.5)
+        error = stdev(line["ndcg@10"] for line in lines) if len(lines) > 1 else None
+        panel.errorbar(macs, _score(lines), error, color=colour, marker=marker, capsize=2)
     panel.set_xlabel("million MACs a request")
     panel.set_ylabel("test NDCG@10, all items")
     panel.set_xlim(0, 1.55 * max(everybodys))
     low, high = panel.get_ylim()
     panel.set_ylim(0.93 * low, 1.07 * high)  # so that a small difference looks small
+
+
+def _name_points(panel: Any, models: dict[str, list[dict[str, Any]]]) -> None:
+    """Beside each point; of points at about one cost from below, so that none covers another."""
+    in_points = 72 / panel.figure.dpi
+    lowest: dict[int, float] = {}
+    for model, lines in sorted(models.items(), key=lambda one: _score(one[1])):
+        macs = _macs(model, lines, models) / 1e6
+        height = in_points * panel.transData.transform((macs, _score(lines)))[1]
+        place = max(height - 2.5, lowest.get(round(macs), 0.0))
+        lowest[round(macs)] = place + 7.5
+        offset = (5, place - height)
+        panel.annotate(
+            model, (macs, _score(lines)), offset, textcoords="offset points", fontsize=6.5
+        )
+
+
+def _score(lines: list[dict[str, Any]]) -> float:
+    return mean(line["ndcg@10"] for line in lines)
 
 
 def _macs(model: str, lines: list[dict[str, Any]], models: dict[str, Any]) -> float:
