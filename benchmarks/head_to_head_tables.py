@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from record import read_lines
-from tables import Line, grouped, origin, seeds_of, spread, table
+from tables import Line, grouped, of_last_settings, origin, seeds_of, spread, table
 
 REPLACED_PLANS = ("amazon-beauty",)
 """Their lines are kept; other settings are shown, for all models of the data set."""
@@ -82,11 +82,11 @@ def latest_models(study: str | None = None) -> dict[tuple[str, str], list[Line]]
     lines = [
         line for line in read_lines("head_to_head") if "failed" not in line and _is_of(line, study)
     ]
-    last = {(line["dataset"], line["model"]): line["settings_hash"] for line in lines}
-    lines = [
-        line for line in lines if last[line["dataset"], line["model"]] == line["settings_hash"]
-    ]
-    return grouped(lines, lambda line: (line["dataset"], line["model"]))
+
+    def key(line: Line) -> tuple[str, str]:
+        return line["dataset"], line["model"]
+
+    return grouped(of_last_settings(lines, key), key)
 
 
 def plan_of(line: Line) -> str:

@@ -26,6 +26,12 @@ def grouped(lines: Iterable[Line], key: Callable[[Line], Any]) -> dict[Any, list
     return {name: list(by_seed.values()) for name, by_seed in groups.items()}
 
 
+def of_last_settings(lines: Sequence[Line], key: Callable[[Line], Any]) -> list[Line]:
+    """Of the lines of each key those with the settings of the last one."""
+    last = {key(line): line.get("settings_hash") for line in lines}
+    return [line for line in lines if line.get("settings_hash") == last[key(line)]]
+
+
 def spread(lines: Sequence[Line], name: str) -> str:
     """Mean and standard deviation over seeds."""
     values = [line[name] for line in lines]
@@ -185,11 +191,7 @@ def budgets() -> str:
 
 def budget_lines() -> list[Line]:
     """Lines of ``budget_curve``, each model's of the settings that were run last."""
-    lines = read_lines("budget_curve")
-    latest = {(line["budget"], line["model"]): line.get("settings_hash") for line in lines}
-    return [
-        line for line in lines if latest[line["budget"], line["model"]] == line.get("settings_hash")
-    ]
+    return of_last_settings(read_lines("budget_curve"), lambda x: (x["budget"], x["model"]))
 
 
 def conflict() -> str:

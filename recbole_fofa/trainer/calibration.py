@@ -69,12 +69,14 @@ def calibrated(trainer: FofaTrainer, valid_data: Any, state: Mapping[str, Any]) 
     learned = model.network.repeat_intercept()
     results: dict[float, dict[str, float]] = {}
 
+    def told(shift: float) -> float:
+        return float(calculate_valid_score(results[shift], trainer.valid_metric))
+
     def score_of(shift: float) -> float:
         model.network.set_repeat_intercept(learned + shift)
         results[shift] = trainer.evaluate(valid_data, load_best_model=False)
         restore_random_states(drawn, device)
-        score = float(calculate_valid_score(results[shift], trainer.valid_metric))
-        return score if trainer.valid_metric_bigger else -score
+        return told(shift) if trainer.valid_metric_bigger else -told(shift)
 
     shift = best_shift(score_of)
     changes: dict[str, Any] = {CALIBRATED: {"repeat_bias": shift}}
@@ -82,12 +84,9 @@ def calibrated(trainer: FofaTrainer, valid_data: Any, state: Mapping[str, Any]) 
     words = f"repeat bias: {shift:+g} for all users"
     if shift:
         model.network.set_repeat_intercept(learned + shift)
-        scores = [
-            float(calculate_valid_score(results[at], trainer.valid_metric)) for at in (0.0, shift)
-        ]
         changes["state_dict"] = deepcopy(model.state_dict())
-        changes |= {"best_valid_score": scores[1], "best_valid_result": results[shift]}
-        words += f"; valid {trainer.config['valid_metric']} {scores[0]:.4f} -> {scores[1]:.4f}"
+        changes |= {"best_valid_score": told(shift), "best_valid_result": results[shift]}
+        words += f"; valid {trainer.config['valid_metric']} {told(0.0):.4f} -> {told(shift):.4f}"
     trainer.logger.info(words)
     model.load_state_dict(before[0])
     model.load_other_parameter(before[1])
