@@ -50,7 +50,7 @@ def test_each_row_is_run_once_among_its_like(lengths: list[int], worth: int) -> 
         return rows, rows * 10
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WORTH_A_GROUP", worth)
+        patch.setitem(module.WORTH_A_GROUP, "cpu", worth)
         first, second = by_length(torch.tensor(lengths), run)
     assert first.tolist() == list(range(len(lengths)))
     assert second.tolist() == [10 * row for row in first.tolist()]
@@ -86,7 +86,7 @@ def test_groups_change_neither_loss_nor_gradient(
     model, batch = trainer.model.train(), next(iter(train))
     found = {}
     for worth in (1, 1 << 30):
-        monkeypatch.setattr(module, "WORTH_A_GROUP", worth)
+        monkeypatch.setitem(module.WORTH_A_GROUP, "cpu", worth)
         torch.manual_seed(5)
         model.zero_grad()
         losses = model.calculate_loss(batch)
@@ -95,7 +95,7 @@ def test_groups_change_neither_loss_nor_gradient(
         found[worth] = [float(loss) for loss in losses], gradients
     (losses, gradients), (expected, wanted) = found.values()
     assert len(list(module._groups(batch["item_length"]))) == 1
-    monkeypatch.setattr(module, "WORTH_A_GROUP", 1)
+    monkeypatch.setitem(module.WORTH_A_GROUP, "cpu", 1)
     assert len(list(module._groups(batch["item_length"]))) > 1
     assert losses == pytest.approx(expected, rel=1e-5)
     assert gradients.keys() == wanted.keys()

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-WORTH_A_GROUP = 1024
-"""Positions below which a group of its own costs more than the padding that it saves."""
+WORTH_A_GROUP = {"cpu": 1 << 10, "other": 1 << 16}
+"""Positions below which a group of its own costs more than the padding that it saves.
+
+A GPU computes padding in less time than it takes to start a group's operations."""
 
 
 def by_length(lengths: Tensor, run: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -29,12 +31,13 @@ def by_length(lengths: Tensor, run: Callable[[Tensor], tuple[Tensor, ...]]) -> t
 
 def _groups(lengths: Tensor) -> Iterator[Tensor]:
     """Rows with lengths within a factor of two, where such a group is large enough."""
+    worth = WORTH_A_GROUP["cpu" if lengths.device.type == "cpu" else "other"]
     order = lengths.argsort(descending=True, stable=True)
     ordered = lengths[order].tolist()
     begin = 0
     for place, length in enumerate(ordered):
         before, after = ordered[begin] * (place - begin), length * (len(ordered) - place)
-        if 2 * length <= ordered[begin] and min(before, after) >= WORTH_A_GROUP:
+        if 2 * length <= ordered[begin] and min(before, after) >= worth:
             yield order[begin:place]
             begin = place
     yield order[begin:] if begin else torch.arange(len(ordered), device=lengths.device)
