@@ -145,10 +145,10 @@ class DeviceAdaptationEvaluator:
         return self.model.decide(behaviour.to(device), lengths.to(device), *limits)
 
     def _scores(self, cases: Cases, chosen: slice, decision: Decision) -> DotProducts:
-        """Of some cases, adapted and encoded in chunks of ``adapt_chunk`` users."""
+        """Of some cases, adapted and encoded so many users at a time."""
         model = self.model
         item_seq, lengths = cases.before(chosen, model.max_seq_length)
-        size = model.settings.adapt_chunk or len(lengths)
+        size = model.users_at_once(len(lengths))
         vectors, biases = [], []
         for begin in range(0, len(lengths), size):
             rows = slice(begin, begin + size)

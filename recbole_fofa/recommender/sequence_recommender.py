@@ -27,6 +27,9 @@ from recbole_fofa.model.losses import (
 from recbole_fofa.model.repeats import Repeats, each_among, each_once
 from recbole_fofa.settings import SequenceSettings
 
+MORE_ON_GPU = 16
+"""So many times ``adapt_chunk``: a GPU has the memory, and waits between small chunks."""
+
 
 @dataclass(frozen=True)
 class States:
@@ -117,14 +120,14 @@ class SequenceRecommender(SequentialRecommender):
         return scores if repeats is None else repeats.added_to(scores)
 
     def _scored_states(self, interaction: Any) -> tuple[Tensor, Repeats | None]:
-        """The states that are scored, ``[B, D]``: of ``adapt_chunk`` users at a time.
+        """The states that are scored, ``[B, D]``: of :meth:`users_at_once` at a time.
 
         That bounds the memory of what is generated. Users of a chunk have histories of similar
         length, and most padding is never computed.
         """
         order = self._lengths(interaction).argsort(stable=True)
         vectors, biases = [], []
-        for chosen in order.split(self.settings.adapt_chunk or len(order)):
+        for chosen in order.split(self.users_at_once(len(order))):
             rows = interaction[chosen]
             states = self.states(rows)
             vectors.append(self._last(states.hidden, rows))
@@ -134,6 +137,11 @@ class SequenceRecommender(SequentialRecommender):
         last = interaction[self.ITEM_SEQ_LEN] - 1
         rows = torch.arange(len(last), device=last.device)
         return torch.cat(vectors)[back], self._repeats(bias, interaction, rows, last)
+
+    def users_at_once(self, n_users: int) -> int:
+        """How many of some users evaluation adapts to at once: ``adapt_chunk``, more on a GPU."""
+        chunk = self.settings.adapt_chunk or n_users
+        return chunk if self.item_embedding.weight.device.type == "cpu" else MORE_ON_GPU * chunk
 
     def _repeats(
         self, bias: Tensor | None, interaction: Any, rows: Tensor, places: Tensor
