@@ -4,8 +4,8 @@ Each run is a process of its own: training by the project's own command, then th
 the best epoch under three protocols (all items; all but the history; the target and 99 unseen
 items). A finished run is never repeated; a killed one has no line, and goes on after its last
 whole epoch when it is called again (its files are in ``unfinished/`` until then); a failing one
-becomes a line with its reason (``--again`` repeats those). Values of single users stay in
-``per_user/``, which is not committed: they name users and items of the data.
+becomes a line with its reason (``--again`` repeats those). Values of single users, for tests of
+significance, are in ``results/users/``.
 
     python benchmarks/head_to_head.py benchmarks/plans/small.yaml --threads 1
 """
@@ -27,11 +27,12 @@ from typing import Any
 import yaml
 from plan import runs
 from record import RESULTS, append_line, best_checkpoint, provenance, read_lines
+from user_values import FOLDER, keep_values
 
 from recbole_fofa.errors import OutputError
 from recbole_fofa.whole_file import held, write_whole
 
-PER_USER, UNFINISHED = (RESULTS.parent / name for name in ("per_user", "unfinished"))
+UNFINISHED = RESULTS.parent / "unfinished"
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "full": {},
     "masked": {"mask_history": True},
@@ -181,18 +182,19 @@ def work(run: dict[str, Any]) -> None:
     epochs = read_record(best.with_name(f"{best.stem}.epochs.jsonl"))
     config, model, _, train_data, _, test_data = load_data_and_model(best)
     loaders = (train_data, test_data)
-    name = name_of(run)
+    values = FOLDER / f"{name_of(run)}.npz"
     line: dict[str, Any] = {
         "valid": result["best_valid_result"],
         "epochs_run": sum(epoch["phase"] == "train" for epoch in epochs),
         "train_seconds": round(train_seconds, 1),
-        "per_user": f"benchmarks/per_user/{name}",
+        "per_user": f"benchmarks/results/users/{values.name}",
         "protocol": f"leave-one-out, {', '.join(PROTOCOLS)}; epoch by {config['valid_metric']}",
         "protocols": {
-            protocol: measured(model, loaders, how, PER_USER / name / protocol)
+            protocol: measured(model, loaders, how, folder / protocol)
             for protocol, how in PROTOCOLS.items()
         },
     }
+    keep_values([folder / protocol for protocol in PROTOCOLS], values)
     line |= line["protocols"]["full"]
     (folder / "done.json").write_text(json.dumps(line), encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """Are the differences of head_to_head more than chance? User by user, values averaged over seeds.
 
 For each data set and protocol ForwardOFA is compared with every other model of the lines, on those
-seeds that both have; two-sided permutation tests, corrected by Holm over the models.
+seeds of both whose values are kept (``results/users/``); two-sided permutation tests, corrected by
+Holm over the models.
 
     python benchmarks/significance.py
 """
@@ -9,24 +10,23 @@ seeds that both have; two-sided permutation tests, corrected by Holm over the mo
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from head_to_head_tables import STUDIES, hashes, latest_by_dataset
 from record import RESULTS, append_line, provenance
+from user_values import METRIC, over_seeds
 
+from recbole_fofa.errors import DataError
 from recbole_fofa.evaluator.compare import compare_values, holm
-from recbole_fofa.evaluator.per_user import FILE, per_user_values
-from recbole_fofa.evaluator.result import read_report
 
 REFERENCE = "ForwardOFA"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--metric", default="ndcg@10")
     parser.add_argument("--datasets", nargs="+", help="only these")
     parser.add_argument("--protocols", nargs="+", default=["full", "masked", "uni99"])
     parser.add_argument("--reference", help="model that others are compared to")
@@ -38,58 +38,52 @@ def main() -> None:
     for dataset, shown in latest_by_dataset(arguments.study).items():
         if arguments.datasets and dataset not in arguments.datasets:
             continue
-        models = folders_of(shown)
+        models = files_of(shown)
         for protocol in arguments.protocols:
-            for line in comparisons(models, protocol, arguments):
-                line |= {"dataset": dataset, "protocol": protocol, "metric": arguments.metric}
+            for line in comparisons(models, protocol, arguments.reference):
+                line |= {"dataset": dataset, "protocol": protocol, "metric": METRIC}
                 line |= {"study": arguments.study} if arguments.study else {}
                 line["settings_hashes"] = hashes(shown, (arguments.reference, line["name"]))
                 append_line("significance", line | origin)
                 print(dataset, protocol, line["name"], f"{line['difference']:+.4f}", line["p_holm"])
 
 
-def folders_of(shown: dict[str, list[dict[str, Any]]]) -> dict[str, dict[int, Path]]:
-    """Folder of per-user values by model and seed, of the lines that tables show."""
+def files_of(shown: dict[str, list[dict[str, Any]]]) -> dict[str, dict[int, Path]]:
+    """File of users' values by model and seed, of the lines that tables show; those that exist."""
     root = RESULTS.parent.parent
     return {
-        model: {line["seed"]: root / line["per_user"] for line in lines}
+        model: {
+            line["seed"]: file for line in lines if (file := root / line["per_user"]).is_file()
+        }
         for model, lines in shown.items()
     }
 
 
 def comparisons(
-    models: dict[str, dict[int, Path]], protocol: str, arguments: argparse.Namespace
+    models: dict[str, dict[int, Path]], protocol: str, reference: str
 ) -> list[dict[str, Any]]:
-    """The reference's advantage over each other model; seeds that are not here are left out."""
-    own = models.get(arguments.reference, {})
+    """The reference's advantage over each other model, over the seeds of both."""
+    own = models.get(reference, {})
     found = []
-    for name, folders in models.items():
-        seeds = sorted(
-            seed
-            for seed in set(own) & set(folders)
-            if (own[seed] / protocol / FILE).is_file()
-            and (folders[seed] / protocol / FILE).is_file()
-        )
-        if name != arguments.reference and seeds:
-            ours = over_seeds([own[seed] / protocol for seed in seeds], arguments.metric)
-            theirs = over_seeds([folders[seed] / protocol for seed in seeds], arguments.metric)
-            (one,) = compare_values(theirs, [(name, ours)])
+    for name, files in models.items():
+        seeds = sorted(set(own) & set(files))
+        if name != reference and seeds:
+            ours, users = over_seeds([own[seed] for seed in seeds], protocol)
+            theirs, others = over_seeds([files[seed] for seed in seeds], protocol)
+            if users != others:
+                raise DataError(f"{name} has other users than {reference}")
+            (one,) = compare_values(by_place(theirs), [(name, by_place(ours))])
             found.append((asdict(one), seeds))
     corrected = holm([one["p"] for one, _ in found])
     return [
-        {**one, "p_holm": p, "seeds": seeds, "reference_model": arguments.reference}
+        {**one, "p_holm": p, "seeds": seeds, "reference_model": reference}
         for (one, seeds), p in zip(found, corrected, strict=True)
     ]
 
 
-def over_seeds(folders: list[Path], metric: str) -> dict[str, float]:
-    """Each user's mean over seeds, of the first row of each result."""
-    total: dict[str, float] = defaultdict(float)
-    for folder in folders:
-        label = read_report(folder).rows[0].label
-        for user, value in per_user_values(folder / FILE, label, metric).items():
-            total[user] += value / len(folders)
-    return dict(total)
+def by_place(values: np.ndarray) -> dict[str, float]:
+    """Users have no names here, only places."""
+    return {str(place): value for place, value in enumerate(values.tolist())}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from small import cycle_settings, known_to, write_cycle
@@ -26,9 +27,30 @@ def benchmarks(tmp_path: Path) -> Path:
     """A copy, so that its results go nowhere else."""
     folder = tmp_path / "benchmarks"
     folder.mkdir()
-    for name in ("head_to_head.py", "plan.py", "record.py", "tuning.py"):
+    for name in ("head_to_head.py", "plan.py", "record.py", "tuning.py", "user_values.py"):
         shutil.copy(ROOT / "benchmarks" / name, folder / name)
     return folder
+
+
+def check_significance(benchmarks: Path, lines: list[dict[str, Any]]) -> None:
+    """The tests are of what the lines say, over all seeds of both models."""
+    for name in ("significance.py", "head_to_head_tables.py", "tables.py"):
+        shutil.copy(ROOT / "benchmarks" / name, benchmarks / name)
+    command = [sys.executable, str(benchmarks / "significance.py"), "--reference", "ours"]
+    subprocess.run(command, check=True, capture_output=True)
+    written = (benchmarks / "results" / "significance.jsonl").read_text().splitlines()
+    tests = {test["protocol"]: test for test in map(json.loads, written)}
+    assert tests.keys() == {"full", "masked", "uni99"}
+    for protocol, test in tests.items():
+        means = {
+            model: np.mean(
+                [line["protocols"][protocol]["ndcg@10"] for line in lines if line["model"] == model]
+            )
+            for model in ("ours", "SASRec")
+        }
+        assert test["name"] == "SASRec" and test["seeds"] == [1, 2]
+        assert test["difference"] == pytest.approx(means["ours"] - means["SASRec"])
+        assert 0 < test["p"] == test["p_holm"] <= 1
 
 
 def of_tables(benchmarks: Path, expression: str, **written: list[dict[str, Any]]) -> str:
@@ -124,13 +146,14 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     for line in lines[:4]:
         assert line["ndcg@10"] == line["protocols"]["full"]["ndcg@10"] > 0
         assert line["peak_memory_bytes"] > 1e8 and line["epochs_run"] == 1
-        for protocol in ("full", "masked", "uni99") if "failed" not in line else ():
-            found = benchmarks / line["per_user"].removeprefix("benchmarks/") / protocol
-            assert (found / "per_user.csv.gz").is_file()
+        with np.load(benchmarks.parent / line["per_user"]) as values:
+            for protocol, metrics in line["protocols"].items():
+                assert values[protocol].mean() == pytest.approx(metrics["ndcg@10"])
     assert "mean_macs" not in lines[0] and lines[2]["mean_macs"] > 0
     assert lines[2]["settings"]["session_length"] == tuned["chosen"]["session_length"]
     assert all("divisible by n_heads (3)" in line["failed"] for line in lines[4:])
     assert str(tmp_path) not in results.read_text()
+    check_significance(benchmarks, lines)
     # Once more: nothing is run again.
     before = results.read_text()
     assert run() == 1
@@ -186,6 +209,7 @@ def test_a_killed_run_goes_on_after_its_last_epoch(tmp_path: Path, benchmarks: P
     who_waits = begun(of_run + 1)
     os.kill(who_waits.pid, signal.SIGKILL)
     who_waits.wait()
+    os.killpg(who_waits.pid, signal.SIGSTOP)  # the run, lest it end while another asks for it
     again = subprocess.run(command, check=False, capture_output=True, text=True)
     assert again.returncode == 1 and "is being written by another process" in again.stdout
     os.killpg(who_waits.pid, signal.SIGKILL)

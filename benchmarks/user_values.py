@@ -1,0 +1,53 @@
+"""A metric of every single user, as tests of significance need it, without what names the users.
+
+One file a run in ``results/users/``: an array for each protocol, in the order of the users' names,
+and a digest of those names. The values are those of a model; the data cannot be told from them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from record import RESULTS, digest
+
+from recbole_fofa.errors import DataError
+from recbole_fofa.evaluator.per_user import FILE, per_user_values
+from recbole_fofa.evaluator.result import read_report
+from recbole_fofa.whole_file import write_whole
+
+METRIC = "ndcg@10"
+FOLDER = RESULTS / "users"
+
+
+def keep_values(reports: Iterable[Path], file: Path) -> None:
+    """From the folder of each protocol's report, which has the protocol's name."""
+    arrays: dict[str, np.ndarray] = {}
+    for report in reports:
+        label = read_report(report).rows[0].label
+        values = per_user_values(report / FILE, label, METRIC)
+        names = sorted(values)
+        arrays[report.name] = np.array([values[name] for name in names])
+        arrays[f"users of {report.name}"] = np.array(digest(names))
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, packed.getvalue())
+
+
+def over_seeds(files: Iterable[Path], protocol: str) -> tuple[np.ndarray, str]:
+    """Each user's mean over seeds, and the digest of who they are.
+
+    Raises:
+        DataError: If the files are of different users.
+    """
+    values, users = [], set()
+    for file in files:
+        with np.load(file, allow_pickle=False) as arrays:
+            values.append(arrays[protocol])
+            users.add(str(arrays[f"users of {protocol}"]))
+    if len(users) > 1:
+        raise DataError(f"{file.parent} has files of different users")
+    return np.mean(values, axis=0), users.pop()
