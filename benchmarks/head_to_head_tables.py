@@ -11,6 +11,8 @@ from typing import Any
 from record import read_lines
 from tables import Line, grouped, of_last_settings, origin, seeds_of, spread, table
 
+from recbole_fofa.evaluator.compare import holm
+
 REPLACED_PLANS = ("amazon-beauty",)
 """Their lines are kept; other settings are shown, for all models of the data set."""
 STUDIES = {
@@ -157,9 +159,10 @@ def hashes(shown: dict[str, list[Line]], models: Iterable[str]) -> list[str | No
 
 
 def latest_tests(dataset: str, study: str | None = None) -> dict[tuple[str, str], Line]:
-    """By protocol and model, what the latest run of the tests on this data set or study found.
+    """By protocol and model, what the latest test on this data set or study found.
 
-    Tests of runs with other settings than those that are shown are left out.
+    Tests of runs with other settings than those that are shown are left out. Holm's correction is
+    for all models of a protocol that are left, whether they were tested at once or not.
     """
     shown = latest_by_dataset(study).get(dataset, {})
     lines = [
@@ -167,17 +170,22 @@ def latest_tests(dataset: str, study: str | None = None) -> dict[tuple[str, str]
         for line in read_lines("significance")
         if line["dataset"] == dataset and line.get("study") == study
     ]
-    return {
+    latest = {
         (line["protocol"], line["name"]): line
         for line in lines
-        if line["date"] == lines[-1]["date"]
+        if line["reference_model"] == lines[-1]["reference_model"]
         and line.get("settings_hashes") == hashes(shown, (line["reference_model"], line["name"]))
     }
+    for protocol in {protocol for protocol, _ in latest}:
+        keys = [key for key in latest if key[0] == protocol]
+        for key, p in zip(keys, holm([latest[key]["p"] for key in keys]), strict=True):
+            latest[key] = latest[key] | {"p_holm": p}
+    return latest
 
 
 def significance(dataset: str, study: str | None = None) -> str:
-    """A model against each other one, by the latest run of the tests on this data set or study."""
-    latest = latest_tests(dataset, study)
+    """A model against each other one, by the latest tests on this data set or study."""
+    latest = dict(sorted(latest_tests(dataset, study).items(), key=lambda one: one[0][0]))
     rows = [
         [
             protocol,

@@ -52,9 +52,7 @@ def files_of(shown: dict[str, list[dict[str, Any]]]) -> dict[str, dict[int, Path
     """File of users' values by model and seed, of the lines that tables show; those that exist."""
     root = RESULTS.parent.parent
     return {
-        model: {
-            line["seed"]: file for line in lines if (file := root / line["per_user"]).is_file()
-        }
+        model: {line["seed"]: file for line in lines if (file := root / line["per_user"]).is_file()}
         for model, lines in shown.items()
     }
 

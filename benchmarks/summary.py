@@ -40,7 +40,7 @@ def _row(ours: str, models: dict[str, list[Line]], tests: dict[Any, Line]) -> li
         f"**{own:.4f}**" if own > reached else f"{own:.4f}",
         f"{reached:.4f} ({best})",
         _gain(models[ours], models[best]),
-        "-" if test is None else f"{test['p_holm']:.2g}",
+        "-" if test is None else f"{test['p_holm']:.2g} ({_seeds(test['seeds'])})",
         f"{_score(models[ours], 'masked'):.4f}",
         f"{_score(models[masked], 'masked'):.4f} ({masked})",
         *(_with_bias(models, protocol) for protocol in ("full", "masked")),
@@ -57,6 +57,10 @@ def _gain(ours: list[Line], theirs: list[Line]) -> str:
     seeds = {line["seed"] for line in ours} & {line["seed"] for line in theirs}
     own, other = ([line for line in lines if line["seed"] in seeds] for lines in (ours, theirs))
     return f"{_score(own, 'full') / _score(other, 'full') - 1:+.1%}" if seeds else "-"
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _with_bias(models: dict[str, list[Line]], protocol: str) -> str:

@@ -98,13 +98,27 @@ def test_a_test_of_other_settings_is_not_shown_beside_new_scores(benchmarks: Pat
     line = {"dataset": "ring", "seed": 1, "command": COMMAND}
     runs = [("ours", "new"), ("theirs", "old"), ("others", "old")]
     lines = [{**line, "model": model, "settings_hash": mark} for model, mark in runs]
-    test = {**line, "protocol": "full", "date": "today", "reference_model": "ours"}
+    test = {**line, "protocol": "full", "p": 0.01, "reference_model": "ours"}
     tests = [
         {**test, "name": name, "settings_hashes": marks}
         for name, marks in (("theirs", ["old", "old"]), ("others", ["new", "old"]))
     ]
     found = of_tables(benchmarks, "latest_tests('ring')", head_to_head=lines, significance=tests)
     assert found == "[('full', 'others')]"
+
+
+def test_holm_is_over_all_tests_that_are_shown(benchmarks: Path) -> None:
+    """Whether they were run at once or not; of two tests of a model the later one counts."""
+    line = {"dataset": "ring", "seed": 1, "settings_hash": "a", "command": COMMAND}
+    lines = [{**line, "model": model} for model in ("ours", "theirs", "others")]
+    test = {**line, "protocol": "full", "reference_model": "ours", "settings_hashes": ["a", "a"]}
+    tests = [
+        {**test, "name": name, "p": p, "p_holm": p}
+        for name, p in (("theirs", 0.5), ("others", 0.01), ("theirs", 0.02))
+    ]
+    expression = "sorted(t['p_holm'] for t in latest_tests('ring').values())"
+    found = of_tables(benchmarks, expression, head_to_head=lines, significance=tests)
+    assert found == "[0.02, 0.02]"
 
 
 @pytest.mark.slow
