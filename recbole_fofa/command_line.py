@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from recbole_fofa import __version__
 from recbole_fofa.config.words import parse_command_line
 from recbole_fofa.errors import FofaError
-from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
+from recbole_fofa.run_settings import RunSettings
+from recbole_fofa.settings import DUETSettings, ForwardOFASettings
 
 EXIT_FAULT = 2
 EXIT_INTERRUPTED = 130

@@ -1,8 +1,8 @@
-"""Typed settings: the one place of names, defaults and limits.
+"""Typed settings of models: the one place of names, defaults and limits.
 
-``properties/overall.yaml`` and ``properties/model/ForwardOFA.yaml`` are readable copies; a test
-holds keys, defaults and comments equal to these schemas. Names that RecBole already has
-(``hidden_size``, ``n_layers``, ...) keep RecBole's meaning.
+``properties/model/*.yaml`` are readable copies; a test holds keys, defaults and comments equal to
+these schemas. Names that RecBole already has (``hidden_size``, ``n_layers``, ...) keep RecBole's
+meaning.
 """
 
 from __future__ import annotations
@@ -20,47 +20,6 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
-
-
-class RunSettings(BaseModel):
-    """Settings of a run, whatever its model (``properties/overall.yaml``)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    output_dir: str | None = Field(
-        None, description="Folder of all outputs; unset: saved/, log/, log_tensorboard/ here."
-    )
-    quiet: bool = Field(False, description="Whether to show warnings, errors and the result only.")
-    torch_threads: PositiveInt | None = Field(
-        None, description="Number of CPU threads of torch; unset: torch's own choice."
-    )
-    resume_from: str | None = Field(
-        None, description="Checkpoint to continue training from, or the folder of a stopped run."
-    )
-    mask_history: bool = Field(
-        False, description="Whether to rank no item that is in the user's history."
-    )
-    device_eval: bool = Field(
-        False, description="Whether to end with the report on device classes."
-    )
-    device_profiles: list[str] = Field(
-        ["low", "mid", "high"],
-        min_length=1,
-        description="Device classes of the report: shipped ones, or .yaml files.",
-    )
-    device_candidates: str = Field(
-        "full",
-        description="What the report ranks: full, uni99, pop99, retrieval100 or a .npy file.",
-    )
-    missing_time: Literal["error", "previous"] = Field(
-        "error", description="Blank timestamps: stop, or take that of the user's row before."
-    )
-    hooks: list[str] = Field(
-        default_factory=list, description="Import paths of hooks of your own, my_module.MyHook."
-    )
-    extra_settings: list[str] = Field(
-        default_factory=list, description="Further keys to accept, for models of your own."
-    )
 
 
 class SequenceSettings(BaseModel):
@@ -104,7 +63,9 @@ class SequenceSettings(BaseModel):
         50, description="Number of latest items that adaptation reads."
     )
     adapt_chunk: PositiveInt | None = Field(
-        256, description="Number of users to adapt to at once in evaluation; unset: all."
+        256,
+        description="Users to adapt to at once in evaluation, 16 times as many on a GPU; unset: "
+        "all.",
     )
     train_regime: Literal["session", "prefix"] = Field(
         "session", description="One sample per session window, or one per prefix as in RecBole."

@@ -18,7 +18,8 @@ from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, recbole
 from recbole_fofa.config.sources import read_file
 from recbole_fofa.model.backbone import BACKBONES
 from recbole_fofa.packaged import properties_folder
-from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
+from recbole_fofa.run_settings import RunSettings
+from recbole_fofa.settings import DUETSettings, ForwardOFASettings
 
 FILES = [
     ("overall.yaml", RunSettings),

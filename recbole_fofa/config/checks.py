@@ -23,7 +23,7 @@ from recbole_fofa.config.report import not_writable
 from recbole_fofa.config.sources import is_finite_number, is_whole_number
 from recbole_fofa.config.training_checks import training_faults
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.settings import RunSettings
+from recbole_fofa.run_settings import RunSettings
 from recbole_fofa.trainer.resume import find_checkpoint
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)

@@ -24,7 +24,7 @@ from recbole_fofa.config.sources import DERIVED, is_whole_number
 from recbole_fofa.data.location import DatasetFiles, locate
 from recbole_fofa.errors import ConfigError, DataError, FofaError
 from recbole_fofa.processes import Launch, place
-from recbole_fofa.settings import RunSettings
+from recbole_fofa.run_settings import RunSettings
 
 DEFAULT_MODEL = "ForwardOFA"
 DEFAULT_DATASET = "ml-100k"

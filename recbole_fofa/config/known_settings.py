@@ -20,7 +20,8 @@ from recbole.utils.argument_list import (
 
 from recbole_fofa.config.sources import read_yaml
 from recbole_fofa.packaged import properties_folder
-from recbole_fofa.settings import DUETSettings, ForwardOFASettings, RunSettings
+from recbole_fofa.run_settings import RunSettings
+from recbole_fofa.settings import DUETSettings, ForwardOFASettings
 
 # Models of this package and the schema of their own settings.
 MODEL_SETTINGS: dict[str, type[BaseModel]] = {

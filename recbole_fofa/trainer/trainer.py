@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,25 @@ from recbole.utils import set_color
 
 from recbole_fofa import processes
 from recbole_fofa.compat import tensorboard_folder, unused_path
-from recbole_fofa.errors import CheckpointError, TrainingDivergedError
+from recbole_fofa.errors import TrainingDivergedError
 from recbole_fofa.trainer.checkpoint import (
     check_items,
     items_digest,
-    load_checkpoint,
-    random_states,
-    restore_random_states,
-    save_checkpoint,
 )
 from recbole_fofa.trainer.disk import check_space, explains_the_disk
 from recbole_fofa.trainer.divergence import first_culprit
-from recbole_fofa.trainer.evaluation import EvaluatingTrainer
 from recbole_fofa.trainer.hooks import Hook, Step, load_hooks
 from recbole_fofa.trainer.progress import EpochProgress
 from recbole_fofa.trainer.record import EpochRecord
+from recbole_fofa.trainer.resumable import ResumableTrainer
 from recbole_fofa.trainer.resume import (
-    LAST_SUFFIX,
-    NEEDED_TO_RESUME,
     beside,
-    changed_settings,
-    check_calibrated,
-    find_checkpoint,
-    make_good,
-    set_rates,
 )
 from recbole_fofa.trainer.shared_training import SharedTraining
 
 
-class FofaTrainer(EvaluatingTrainer):
+class FofaTrainer(ResumableTrainer):
     """What every model gets, RecBole's own included.
-
-    ``<name>.pth`` holds the best epoch and is what is tested, as in RecBole. ``<name>-last.pth``
-    holds the last validated epoch with all generators' states; training that resumes from it
-    ends with the same numbers, bit for bit on a CPU.
 
     Attributes:
         hooks: What looks at training and steers it.
@@ -62,22 +48,12 @@ class FofaTrainer(EvaluatingTrainer):
         self.hooks: list[Hook] = [*self._own_hooks(), *load_hooks(config["hooks"] or [])]
         self._record = EpochRecord(None)
         self._numbers: dict[str, float] = {}
-        self._loader: Any = None
-        self._resumed: dict[str, Any] | None = None
-        self._latest_valid_result: Any = None
-        self._items = ""
         self._epoch = 0
         self._step = 0
         self.n_steps = 0
-        self._shared: SharedTraining | None = None
         if processes.world_size() > 1:
             self._shared = SharedTraining(model, self.device, config["seed"], self.clip_grad_norm)
             self.clip_grad_norm = None  # RecBole's place for it is before the gradients are added
-
-    @property
-    def last_model_file(self) -> Path:
-        """Where the last epoch is kept."""
-        return beside(Path(self.saved_model_file), LAST_SUFFIX)
 
     def fit(  # type: ignore[override]
         self,
@@ -89,28 +65,35 @@ class FofaTrainer(EvaluatingTrainer):
         callback_fn: Any = None,
     ) -> Any:
         """As RecBole's; after each validation the last epoch is kept too."""
-        self._train(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        if self._has_epochs_left(train_data):
+            self._prepare_to_train(saved)
+
+            def after_validation(epoch: int, score: float) -> None:
+                if saved:
+                    self._save_last(epoch)
+                if callback_fn is not None:
+                    callback_fn(epoch, score)
+
+            with self._around_steps(), explains_the_disk(self.last_model_file):
+                super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
         for hook in self.hooks:
             hook.on_train_end(self, valid_data, saved)
         return self.best_valid_score, self.best_valid_result
 
-    def _train(
-        self,
-        train_data: Any,
-        valid_data: Any,
-        verbose: bool,
-        saved: bool,
-        show_progress: bool,
-        callback_fn: Any,
-    ) -> None:
+    def _has_epochs_left(self, train_data: Any) -> bool:
+        """Take the training data, and the state to resume from if there is one."""
         self._loader = train_data
         self._items = items_digest(train_data._dataset)
-        if self._resumed is not None:
-            check_items(self._resumed, train_data._dataset, "the checkpoint to resume from")
-            self._restore(self._resumed)
-            if self.start_epoch >= self.epochs or self.cur_step > self.stopping_step:
-                self.logger.info(f"All {self.start_epoch} epochs are done; nothing is trained")
-                return
+        if self._resumed is None:
+            return True
+        check_items(self._resumed, train_data._dataset, "the checkpoint to resume from")
+        self._restore(self._resumed)
+        if self.start_epoch < self.epochs and self.cur_step <= self.stopping_step:
+            return True
+        self.logger.info(f"All {self.start_epoch} epochs are done; nothing is trained")
+        return False
+
+    def _prepare_to_train(self, saved: bool) -> None:
         if saved and processes.is_main():
             best = Path(self.saved_model_file)
             check_space([best, self.last_model_file], self.model, self.learner)
@@ -118,63 +101,18 @@ class FofaTrainer(EvaluatingTrainer):
         for hook in self.hooks:
             hook.on_train_start(self)
 
-        def after_validation(epoch: int, score: float) -> None:
-            if saved and processes.is_main():
-                save_checkpoint(self._state(epoch), self.last_model_file)
-            if callback_fn is not None:
-                callback_fn(epoch, score)
-
-        around_steps = [self.optimizer.register_step_post_hook(self._after_step)]
+    @contextmanager
+    def _around_steps(self) -> Iterator[None]:
+        """What is done before and after each step of the optimizer."""
+        handles = [self.optimizer.register_step_post_hook(self._after_step)]
         if self._shared is not None:
             self._shared.start()
-            around_steps.append(self.optimizer.register_step_pre_hook(self._shared.before_step))
+            handles.append(self.optimizer.register_step_pre_hook(self._shared.before_step))
         try:
-            with explains_the_disk(self.last_model_file):
-                super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+            yield
         finally:
-            for handle in around_steps:
+            for handle in handles:
                 handle.remove()
-
-    def resume_checkpoint(self, resume_file: str | Path) -> None:
-        """Continue from a checkpoint: weights, optimizer, best score and all generators.
-
-        Args:
-            resume_file: The checkpoint, or the folder of the run.
-
-        Raises:
-            ConfigError: If there is none.
-            CheckpointError: If the file cannot be read, is of another model, other sizes or
-                another way to choose the best epoch, or the best epoch's file is not beside it.
-        """
-        path = find_checkpoint(resume_file, self.config["model"])
-        if processes.is_main():
-            make_good(path)
-        processes.barrier()
-        check_calibrated(path, self.config["calibrate_repeat_bias"])
-        state = load_checkpoint(path, self.device)
-        if lacking := [name for name in NEEDED_TO_RESUME if name not in state]:
-            raise CheckpointError(f"{path} cannot be continued: it lacks {', '.join(lacking)}")
-        changed = changed_settings(state["config"], self.config.settings(), path)
-        try:
-            self.model.load_state_dict(state["state_dict"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            differ = ", ".join(f"{key} ({values})" for key, values in changed.items()) or "none"
-            raise CheckpointError(
-                f"{path} does not fit the settings; those that differ from its own: {differ}. Set "
-                f"them as they were, or start again without resume_from ({error})"
-            ) from None
-        set_rates(self.optimizer, {key: self.config[key] for key in changed})
-        self.model.load_other_parameter(state["other_parameter"])
-        self.start_epoch = state["epoch"] + 1
-        self.cur_step = state["cur_step"]
-        self.best_valid_score = state["best_valid_score"]
-        self.best_valid_result = state["best_valid_result"]
-        self.saved_model_file = str(beside(path, ".pth"))
-        self._resumed = state
-        self.logger.info(f"Checkpoint {path} loaded. Resume training from epoch {self.start_epoch}")
-        for key, values in changed.items():
-            self.logger.warning(f"from epoch {self.start_epoch} on another {key}: {values}")
 
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
@@ -279,36 +217,3 @@ class FofaTrainer(EvaluatingTrainer):
             f"The last good checkpoint stays. Lower learning_rate ({self.learning_rate}), or set "
             "clip_grad_norm: {max_norm: 5}"
         )
-
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        if not processes.is_main():
-            return
-        path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = self._state(epoch)
-        # RecBole saves the best epoch before it notes that epoch's result.
-        state["best_valid_result"] = self._latest_valid_result or state["best_valid_result"]
-        save_checkpoint(state, path)
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {path}")
-
-    def _state(self, epoch: int) -> dict[str, Any]:
-        generator, shared = getattr(self._loader, "generator", None), self._shared
-        return {
-            "config": self.config.settings(),
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": float(self.best_valid_score),
-            "best_valid_result": self.best_valid_result,
-            "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": shared.random_states() if shared else random_states(self.device),
-            "items": self._items,
-            "loader": generator.get_state() if generator is not None else None,
-        }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        if state["loader"] is not None and hasattr(self._loader, "generator"):
-            self._loader.generator.set_state(state["loader"].cpu())
-        restore_random_states(state["random"], self.device)
-        self._resumed = None
