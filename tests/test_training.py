@@ -441,3 +441,15 @@ def test_evaluation_in_chunks_generates_for_as_many_users_and_scores_the_same(
     assert seen[0] == len(interaction) == 60
     assert set(seen[1:]) == {7, 60 % 7} and sum(seen[1:]) == 60
     torch.testing.assert_close(in_chunks, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_evaluation_away_from_the_cpu_takes_larger_chunks(tmp_path: Path) -> None:
+    trainer, _ = trainer_of(tmp_path, adapt_chunk=7)
+    model = trainer.model
+    assert model.users_at_once(60) == 7
+    model.settings = model.settings.model_copy(update={"adapt_chunk": None})
+    assert model.users_at_once(60) == 60
+    model.to("meta")
+    assert model.users_at_once(60) >= 60
+    model.settings = model.settings.model_copy(update={"adapt_chunk": 7})
+    assert model.users_at_once(60) == 16 * 7
