@@ -207,7 +207,7 @@ def measured(model: Any, loaders: Any, how: dict[str, Any], folder: Path) -> dic
 
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     free = [DeviceProfile(name="free")]
-    options = Options(free, ages=(), times=False, **how)
+    options = Options(free, ages=(), times=False, yardsticks=False, **how)
     row = evaluate_on_devices(model, *loaders, options, folder).rows[0]
     costs = {
         "mean_macs": row.macs.get("mean"),

@@ -110,6 +110,15 @@ def test_per_user_values_are_those_of_the_table(tmp_path: Path) -> None:
         assert np.mean(hits) == row.metrics["hit@3"]
 
 
+def test_without_yardsticks_the_rest_is_the_same(tmp_path: Path) -> None:
+    trainer, loaders = trainer_of(tmp_path)
+    model = random_gates(trainer)
+    whole = report_of(tmp_path / "whole", model, loaders, ages=(1,))
+    alone = report_of(tmp_path / "alone", model, loaders, ages=(1,), yardsticks=False)
+    assert [row.way for row in alone.rows] == [CHOSEN] and len(whole.rows) == 4
+    assert alone.rows == whole.rows[:1] and alone.staleness == whole.staleness
+
+
 def test_two_calls_give_equal_bytes(tmp_path: Path) -> None:
     trainer, loaders = trainer_of(tmp_path, n_layers=3)
     model = random_gates(trainer)

@@ -49,6 +49,7 @@ class DeviceAdaptationEvaluator:
         ages: Interactions between the making of a payload and the request, for the staleness
             rows; none for no such rows.
         seed: Of the shuffling.
+        yardsticks: Whether there are the rows of shuffled and fixed structures.
     """
 
     def __init__(
@@ -60,19 +61,22 @@ class DeviceAdaptationEvaluator:
         *,
         ages: Sequence[int] = (),
         seed: int = 0,
+        yardsticks: bool = True,
     ) -> None:
         self.model = model.eval()
         self.metrics = metrics
         self.classes = list(classes)
         self.ages = sorted(set(ages))
         self.seed = seed
-        self._fixed = [first_blocks(free, model, k + 1) for k in range(len(free.info.blocks))]
+        self.yardsticks = yardsticks
+        n_fixed = len(free.info.blocks) if yardsticks else 0
+        self._fixed = [first_blocks(free, model, k) for k in range(1, n_fixed + 1)]
 
     @property
     def n_rows(self) -> int:
         """How many rows there are, staleness included."""
         ages = len(self.ages) + 1 if self.ages else 0
-        return len(self.classes) * (2 + ages) + len(self._fixed)
+        return len(self.classes) * (1 + self.yardsticks + ages) + len(self._fixed)
 
     def rows(self, task: Task, on_cases: OnCases | None = None) -> Iterator[Row]:
         """Rows of the report: those of the profiles, then fixed structures.
@@ -85,6 +89,8 @@ class DeviceAdaptationEvaluator:
             # The row of the shuffled ones needs all structures: one number for each case.
             codes = np.zeros(len(task.cases), dtype=np.int32)
             yield self._row(Way(CHOSEN, device, device.profile.name), task, on_cases, found=codes)
+            if not self.yardsticks:
+                continue
             others = codes[np.random.default_rng(self.seed).permutation(len(codes))]
             way = Way(SHUFFLED, device, device.profile.name)
             yield self._row(way, task, on_cases, given=others)

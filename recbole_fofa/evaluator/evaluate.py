@@ -65,8 +65,9 @@ def evaluate_on_devices(
     with per_user_writer(folder / FILE, ready.metrics.names) as on_cases:
         if ready.free is not None:
             parts = ready.classes, ready.free, ready.metrics
-            how = {"ages": options.ages, "seed": options.seed}
-            evaluator = DeviceAdaptationEvaluator(model, *parts, **how)
+            evaluator = DeviceAdaptationEvaluator(
+                model, *parts, ages=options.ages, seed=options.seed, yardsticks=options.yardsticks
+            )
             with tqdm(total=evaluator.n_rows, unit="row", disable=not show_progress) as bar:
                 rows = list(_counted(bar, evaluator.rows(task, on_cases)))
                 staleness = list(_counted(bar, evaluator.staleness(task)))

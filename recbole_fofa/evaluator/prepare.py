@@ -37,6 +37,7 @@ class Options:
         seed: Of candidates and of the shuffling.
         phase: ``test`` or ``valid``.
         times: Whether to measure milliseconds of requests.
+        yardsticks: Whether shuffled and fixed structures stand beside those that are chosen.
     """
 
     profiles: Sequence[DeviceProfile]
@@ -46,6 +47,7 @@ class Options:
     seed: int = 0
     phase: str = "test"
     times: bool = True
+    yardsticks: bool = True
 
     @property
     def is_file(self) -> bool:
