@@ -1,4 +1,4 @@
-"""The models of a plan on its data sets, over its seeds: one finished run, one line.
+"""The models of plans on their data sets, over their seeds: one finished run, one line.
 
 Each run is a process of its own: training by the project's own command, then the device report of
 the best epoch under three protocols (all items; all but the history; the target and 99 unseen
@@ -43,10 +43,12 @@ NAME = "head_to_head"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan", type=Path, help="YAML: datasets, models, seeds, search")
-    parser.add_argument("--datasets", nargs="+", help="only these of the plan")
-    parser.add_argument("--models", nargs="+", help="only these of the plan")
-    parser.add_argument("--seeds", type=int, nargs="+", help="only these of the plan")
+    parser.add_argument(
+        "plans", type=Path, nargs="+", help="YAML: datasets, models, seeds, search; one by one"
+    )
+    parser.add_argument("--datasets", nargs="+", help="only these of the plans")
+    parser.add_argument("--models", nargs="+", help="only these of the plans")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these of the plans")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, a process each")
     parser.add_argument("--again", action="store_true", help="repeat runs that failed")
@@ -55,10 +57,10 @@ def main() -> None:
     if arguments.one is not None:
         work(json.loads(arguments.one.read_text(encoding="utf-8")))
         return
-    plan = yaml.safe_load(arguments.plan.read_text(encoding="utf-8"))
     wanted = [
-        run
-        for run in runs(plan)  # what is missing is told before the first run
+        {"plan": plan.stem, **run}
+        for plan in arguments.plans  # what is missing is told before the first run
+        for run in runs(yaml.safe_load(plan.read_text(encoding="utf-8")))
         if all(
             not only or run[key] in only
             for key, only in (

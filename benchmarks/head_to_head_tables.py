@@ -92,7 +92,9 @@ def latest_models(study: str | None = None) -> dict[tuple[str, str], list[Line]]
 
 
 def plan_of(line: Line) -> str:
-    """Name of the plan that a line's command ran."""
+    """Name of the plan that a line is of; older lines have it in their command alone."""
+    if "plan" in line:
+        return str(line["plan"])
     (plan,) = (word for word in shlex.split(line["command"]) if word.endswith(".yaml"))
     return Path(plan).stem
 

@@ -160,6 +160,7 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     for line in lines[:4]:
         assert line["ndcg@10"] == line["protocols"]["full"]["ndcg@10"] > 0
         assert line["peak_memory_bytes"] > 1e8 and line["epochs_run"] == 1
+        assert line["plan"] == "plan"
         with np.load(benchmarks.parent / line["per_user"]) as values:
             for protocol, metrics in line["protocols"].items():
                 assert values[protocol].mean() == pytest.approx(metrics["ndcg@10"])
@@ -174,7 +175,7 @@ def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     assert results.read_text() == before
     # A line that a killed run did not write is made good; other lines stay.
     results.write_text("".join(before.splitlines(keepends=True)[1:]))
-    assert run("head_to_head.py", "--models", "ours") == 0
+    assert run("head_to_head.py", str(file), "--models", "ours") == 0  # a plan may come twice
     assert len(results.read_text().splitlines()) == 5
     assert run("head_to_head.py", "--workers", "2") == 1
     lines = [json.loads(line) for line in results.read_text().splitlines()]
