@@ -54,8 +54,9 @@ ForwardOFA and for the static network that they apply to. On yelp, the one data 
 users come back to items, the repeat bias of both is calibrated by validation scores after training.
 
 * **Where all items are ranked, which is RecBole's protocol, ForwardOFA is ahead of every baseline
-  on every data set and seed that was run: by 34 % and more, and by 15 % on yelp, at 26 to 36 % of
-  the full backbone's MACs a request.**
+  on every data set and seed that was run: in the mean by 34 % and more, and by 15 % on yelp, at 26
+  to 36 % of the full backbone's MACs a request.** (There is no p against RecBole's SASRec on
+  amazon-beauty: its users' values were not kept.)
 * **Most of that is the repeat bias**: what ForwardOFA has learned is not to offer again what a user
   has had, or, on yelp, to offer it first. RecBole's protocol counts those items, and networks that
   score by dot products alone rank them as they fall. The static backbone with one such number for
