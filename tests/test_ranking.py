@@ -70,14 +70,15 @@ def test_one_score_for_all_items_earns_nothing() -> None:
     assert full_ranks(ScoreMatrix(torch.zeros(2, N)), torch.tensor([1, 5])).tolist() == [N - 1] * 2
 
 
-@pytest.mark.parametrize("n", [1, 60, 256])
+@pytest.mark.parametrize("n", [1, 2, 3, 60, 256])
 @pytest.mark.parametrize("cells", [ranking._CELLS, 5000])
 def test_equal_items_have_equal_scores(n: int, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the last digit, whichever product they come from."""
     monkeypatch.setattr(ranking, "_CELLS", cells)
-    vectors, table = torch.randn(n, 64), torch.randn(64).expand(400, 64).contiguous()
-    scores, targets = DotProducts(vectors, table), torch.randint(1, 400, (n,))
-    assert (full_ranks(scores, targets) == 399).all()
+    for size, n_items in ((32, 18), (64, 1003), (64, 400)):
+        vectors, table = torch.randn(n, size), torch.randn(size).expand(n_items, size).contiguous()
+        scores, targets = DotProducts(vectors, table), torch.randint(1, n_items, (n,))
+        assert (full_ranks(scores, targets) == n_items - 1).all()
     for width in (10, 100):
         others = torch.stack([torch.randperm(399)[:width] + 1 for _ in range(n)])
         others[:, 0] = targets

@@ -17,6 +17,9 @@ from recbole_fofa.model.repeats import Repeats, among
 
 _CELLS = 4_000_000
 """Scores held at once: 16 MB in float32."""
+_WIDTH = 64
+"""Products are of so many items, or twice, three times as many. Libraries of linear algebra compute
+what is left over in another order, and round equal items differently there."""
 
 
 class Scores(Protocol):
@@ -43,7 +46,10 @@ class DotProducts:
         """See :class:`Scores`."""
         # Of a single row torch takes another kernel, which rounds equal items differently.
         rows = self.vectors if len(self.vectors) > 1 else self.vectors.expand(2, -1)
-        scores = (rows @ self.table[begin:end].T)[: len(self.vectors)]
+        items = self.table[begin:end]
+        if left_over := len(items) % _WIDTH:
+            items = torch.nn.functional.pad(items, (0, 0, 0, _WIDTH - left_over))
+        scores = (rows @ items.T)[: len(self.vectors), : end - begin]
         return scores if self.repeats is None else self.repeats.added_to(scores, begin)
 
     def of_items(self, items: Tensor) -> Tensor:
@@ -80,7 +86,7 @@ class _Parts:
 
     def __init__(self, scores: Scores, width: int) -> None:
         self._scores = scores
-        width = min(width, scores.n_items - 1)
+        width = min(max(_WIDTH, width // _WIDTH * _WIDTH), scores.n_items - 1)
         begins = range(1, scores.n_items, width)
         last = scores.n_items - width
         self.ranges = [(min(b, last), b, min(b, last) + width) for b in begins]
