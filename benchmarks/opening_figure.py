@@ -15,6 +15,9 @@ KINDS = {
     "RecBole": ("C3", "D"),
 }
 COLUMNS = 2
+FONT_SIZE = 6.5
+LETTER, LINE = 0.55 * FONT_SIZE, 1.15 * FONT_SIZE
+"""Of names in the figure, in points: width of a letter, distance of lines."""
 HEAD_MACS = 2 * 64 * 64
 """Of DUET's two generated layers, at the one position that is scored."""
 
@@ -60,17 +63,19 @@ def _draw(panel: Any, models: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _name_points(panel: Any, models: dict[str, list[dict[str, Any]]]) -> None:
-    """Beside each point; of points at about one cost from below, so that none covers another."""
+    """Beside each point; from below, so that none covers another."""
     in_points = 72 / panel.figure.dpi
-    lowest: dict[int, float] = {}
+    taken: list[tuple[float, float, float]] = []
     for model, lines in sorted(models.items(), key=lambda one: _score(one[1])):
-        macs = _macs(model, lines, models) / 1e6
-        height = in_points * panel.transData.transform((macs, _score(lines)))[1]
-        place = max(height - 2.5, lowest.get(round(macs), 0.0))
-        lowest[round(macs)] = place + 7.5
-        offset = (5, place - height)
+        at = (_macs(model, lines, models) / 1e6, _score(lines))
+        left, height = in_points * panel.transData.transform(at)
+        right, place = left + LETTER * len(model), height - 2.5
+        for other_left, other_right, bottom in taken:
+            if left < other_right and other_left < right:
+                place = max(place, bottom + LINE)
+        taken.append((left, right, place))
         panel.annotate(
-            model, (macs, _score(lines)), offset, textcoords="offset points", fontsize=6.5
+            model, at, (5, place - height), textcoords="offset points", fontsize=FONT_SIZE
         )
 
 
