@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from recbole_fofa.model.piece_size import of_device
+
 WORTH_A_GROUP = {"cpu": 1 << 10, "other": 1 << 16}
 """Positions below which a group of its own costs more than the padding that it saves.
 
@@ -31,7 +33,7 @@ def by_length(lengths: Tensor, run: Callable[[Tensor], tuple[Tensor, ...]]) -> t
 
 def _groups(lengths: Tensor) -> Iterator[Tensor]:
     """Rows with lengths within a factor of two, where such a group is large enough."""
-    worth = WORTH_A_GROUP["cpu" if lengths.device.type == "cpu" else "other"]
+    worth = of_device(WORTH_A_GROUP, lengths.device)
     order = lengths.argsort(descending=True, stable=True)
     ordered = lengths[order].tolist()
     begin = 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbole_fofa.model.piece_size import of_device
 from recbole_fofa.model.repeats import Repeats, each_among
 
 SCORES_AT_ONCE = {"cpu": 1 << 21, "other": 1 << 27}
@@ -82,7 +83,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad)
         gradients = [torch.empty_like(hidden), torch.zeros_like(item_table)]
         of_had, of_others = hidden.new_zeros(2, len(hidden))
-        at_once = SCORES_AT_ONCE["cpu" if hidden.device.type == "cpu" else "other"]
+        at_once = of_device(SCORES_AT_ONCE, hidden.device)
         size = max(1, at_once // len(item_table))
         buffer = hidden.new_empty(min(size, len(hidden)), len(item_table))
         total = hidden.new_zeros(())

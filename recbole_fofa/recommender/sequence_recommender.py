@@ -24,10 +24,11 @@ from recbole_fofa.model.losses import (
     binary_cross_entropy,
     pairwise_scores,
 )
+from recbole_fofa.model.piece_size import of_device
 from recbole_fofa.model.repeats import Repeats, each_among, each_once
 from recbole_fofa.settings import SequenceSettings
 
-MORE_ON_GPU = 16
+CHUNKS_AT_ONCE = {"cpu": 1, "other": 16}
 """So many times ``adapt_chunk``: a GPU has the memory, and waits between small chunks."""
 
 
@@ -141,7 +142,7 @@ class SequenceRecommender(SequentialRecommender):
     def users_at_once(self, n_users: int) -> int:
         """How many of some users evaluation adapts to at once: ``adapt_chunk``, more on a GPU."""
         chunk = self.settings.adapt_chunk or n_users
-        return chunk if self.item_embedding.weight.device.type == "cpu" else MORE_ON_GPU * chunk
+        return chunk * of_device(CHUNKS_AT_ONCE, self.item_embedding.weight.device)
 
     def _repeats(
         self, bias: Tensor | None, interaction: Any, rows: Tensor, places: Tensor

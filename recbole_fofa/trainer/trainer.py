@@ -14,19 +14,14 @@ from recbole.utils import set_color
 from recbole_fofa import processes
 from recbole_fofa.compat import tensorboard_folder, unused_path
 from recbole_fofa.errors import TrainingDivergedError
-from recbole_fofa.trainer.checkpoint import (
-    check_items,
-    items_digest,
-)
+from recbole_fofa.trainer.checkpoint import check_items, items_digest
 from recbole_fofa.trainer.disk import check_space, explains_the_disk
 from recbole_fofa.trainer.divergence import first_culprit
 from recbole_fofa.trainer.hooks import Hook, Step, load_hooks
 from recbole_fofa.trainer.progress import EpochProgress
 from recbole_fofa.trainer.record import EpochRecord
 from recbole_fofa.trainer.resumable import ResumableTrainer
-from recbole_fofa.trainer.resume import (
-    beside,
-)
+from recbole_fofa.trainer.resume import beside
 from recbole_fofa.trainer.shared_training import SharedTraining
 
 
