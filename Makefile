@@ -4,7 +4,7 @@ setup:
 	python install.py
 
 test:
-	python -m pytest
+	python -m pytest -n 2
 
 lint:
 	ruff check .

@@ -70,7 +70,7 @@ def planted_settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         "learning_rate": 0.01,
         "hidden_dropout_prob": 0.0,
         "attn_dropout_prob": 0.0,
-        "stopping_step": 60,
+        "eval_step": 20,
     }
     return cycle_settings(tmp_path, **long_and_dry, **changes)
 

@@ -26,6 +26,8 @@ from recbole_fofa.trainer.checkpoint import load_checkpoint
 from recbole_fofa.trainer.hooks import Hook, Step
 from recbole_fofa.trainer.shared_training import SharedBatch
 
+pytestmark = pytest.mark.xdist_group("processes")  # its models are trained once, in one process
+
 STEADY: dict[str, Any] = {
     "hidden_dropout_prob": 0.0,
     "attn_dropout_prob": 0.0,
