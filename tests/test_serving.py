@@ -153,12 +153,15 @@ def test_what_is_no_history_is_refused(recommender: Recommender, histories: Any,
 
 
 def test_candidates(recommender: Recommender) -> None:
-    answers = recommender.recommend([["i1"], []], 10, candidates=["i4", "i2", "i4", "new"])
+    with pytest.warns(UserWarning, match="1 of 4 candidates are unknown") as caught:
+        answers = recommender.recommend([["i1"], []], 10, candidates=["i4", "i2", "i4", "new"])
+    assert [warning.filename for warning in caught] == [__file__]
     assert [sorted(answer.items) for answer in answers] == [["i2", "i4"]] * 2
     everything = recommender.recommend([["i1"]], N_ITEMS)[0]
     scores = dict(zip(everything.items, everything.scores, strict=True))
     assert answers[0].scores == pytest.approx(sorted((scores["i4"], scores["i2"]), reverse=True))
-    assert recommender.recommend([["i1"]], 5, candidates=["new"])[0].items == []
+    with pytest.warns(UserWarning, match="1 of 1 candidates"):
+        assert recommender.recommend([["i1"]], 5, candidates=["new"])[0].items == []
 
 
 def test_a_profile_limits_structures(bundle: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,21 @@ class Vocabulary:
             else:
                 ids.append(row)
         return History(ids, n_unknown)
+
+    def candidates(self, tokens: Iterable[Token]) -> list[int]:
+        """Look up items that may be recommended; unknown ones are left out with a warning.
+
+        Raises:
+            DataError: As :meth:`history`.
+        """
+        found = self.history(tokens, "candidates")
+        if found.n_unknown:
+            warnings.warn(
+                f"{found.n_unknown} of {found.n_unknown + len(found.items)} candidates are unknown "
+                "to the model and are left out",
+                stacklevel=4,  # whoever calls recommend
+            )
+        return found.items
 
     @staticmethod
     def _text(token: Any, where: str) -> str:

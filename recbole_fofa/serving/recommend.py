@@ -117,7 +117,8 @@ class Recommender:
                 a long history the newest items are read, of any, unknown ones are left out.
             k: Length of each list.
             profile: Device class whose limits hold (name, YAML file or object).
-            candidates: Tokens of the items that may be recommended; all if not given.
+            candidates: Tokens of the items that may be recommended; all if not given. Unknown
+                ones are left out with a warning, once for each place that calls.
             mask_history: Whether no item of the history is recommended; the setting of the same
                 name if not given.
 
@@ -151,7 +152,7 @@ class Recommender:
         allowed = np.ones(len(self.vocabulary), dtype=bool)
         n_candidates = None
         if candidates is not None:
-            known = self.vocabulary.history(candidates, "candidates").items
+            known = self.vocabulary.candidates(candidates)
             allowed[:] = False
             allowed[known] = True
             n_candidates = len(set(known))
