@@ -12,7 +12,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
 from recbole_fofa import processes
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.data.batch_part import PartLoader
 from recbole_fofa.data.session_loader import SessionLoader
 from recbole_fofa.data.splits import check_splits

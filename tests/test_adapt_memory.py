@@ -10,9 +10,10 @@ import pytest
 from small import write_cycle
 
 PROGRAM = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
+from peak_memory import peak_bytes
 from small import trainer_of
 torch.set_num_threads(1)
 chunk = int(sys.argv[1])
@@ -24,9 +25,9 @@ rows = next(iter(test))[0]
 rows = rows[torch.arange(720) % len(rows)]
 with torch.no_grad():
     model.full_sort_predict(rows[:2])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     model.full_sort_predict(rows)
-print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(peak_bytes() - before)
 """
 
 

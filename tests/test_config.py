@@ -21,7 +21,7 @@ from data_files import write_tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.config.sources import parse_value, read_arguments, read_file
 from recbole_fofa.errors import ConfigError
 

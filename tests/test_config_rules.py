@@ -20,7 +20,7 @@ from data_files import write_inter
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, _common
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.settings import ForwardOFASettings

@@ -17,7 +17,7 @@ from configs import (
 )
 from data_files import write_inter, write_tiny
 
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("stand_ins")

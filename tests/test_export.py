@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -315,6 +317,23 @@ def test_other_models_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(tmp_path / "none.pth", tmp_path / "x") == 2
     assert "no checkpoint at" in capsys.readouterr().err
+
+
+ALL_HELP = """
+import sys
+from recbole_fofa.command_line import SUBCOMMANDS, main
+assert main(["--version"]) == main(["--help"]) == 0
+for command in SUBCOMMANDS:
+    try:
+        main([command, "--help"])
+    except SystemExit as stopped:
+        assert stopped.code == 0
+assert "torch" not in sys.modules
+"""
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    subprocess.run([sys.executable, "-c", ALL_HELP], check=True, capture_output=True)
 
 
 def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:

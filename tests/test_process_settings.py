@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.processes import Launch
 from recbole_fofa.quick_start import prepare_training

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from recbole.utils import ModelType
 
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.serving.model_bundle import ModelBundle
 from recbole_fofa.serving.recommend import load

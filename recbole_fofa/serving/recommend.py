@@ -12,7 +12,7 @@ import torch
 from recbole.utils import ModelType
 
 from recbole_fofa.compat import quiet_known_warnings
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.device_profile import DeviceProfile, load_profile
 from recbole_fofa.errors import CheckpointError, ConfigError, FofaError
 from recbole_fofa.evaluator.device_class import device_classes

@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
 
 from recbole_fofa import processes
-from recbole_fofa.compat import SafeCollector
 from recbole_fofa.data.dataset import POSITION
 from recbole_fofa.data.sequences import Histories
 from recbole_fofa.errors import TrainingDivergedError
 from recbole_fofa.trainer.checkpoint import load_checkpoint
+from recbole_fofa.trainer.collector import SharedCollector
 
 
 class EvaluatingTrainer(Trainer):
@@ -87,30 +86,6 @@ class EvaluatingTrainer(Trainer):
         positions = interaction[POSITION].cpu().numpy()
         seen = histories.slices(histories.starts[positions], positions).to(scores.device)
         scores.scatter_(1, seen, -torch.inf)
-
-
-class SharedCollector(SafeCollector):
-    """Each process collects from its own batches, and all get what all have collected."""
-
-    def eval_batch_collect(
-        self, scores_tensor: Any, interaction: Any, positive_u: Any, positive_i: Any
-    ) -> None:
-        """Collect from a batch, unless it is scored elsewhere: then it has no scores here."""
-        if scores_tensor is not None:
-            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-
-    def get_data_struct(self) -> DataStruct:
-        """What all processes have collected, in the order of their ranks."""
-        own = super().get_data_struct()
-        if processes.world_size() == 1:
-            return own
-        everybodys = processes.all_gather(own._data_dict)
-        gathered = DataStruct()
-        for name in dict.fromkeys(name for one in everybodys for name in one):
-            found = [one[name] for one in everybodys if name in one]
-            per_row = name.startswith("rec.") or name == "data.label"
-            gathered.set(name, torch.cat(found) if per_row else found[0])
-        return gathered
 
 
 def own_batches(n_batches: int) -> range:

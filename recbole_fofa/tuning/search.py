@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState, create_trial
 
-from recbole_fofa.config import FofaConfig
+from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.errors import ConfigError, FofaError, OutputError
 from recbole_fofa.quick_start import checked_config, prepare_training
 from recbole_fofa.tuning.space import Choice, Range, Space
