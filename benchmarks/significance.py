@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", help="only these")
     parser.add_argument("--protocols", nargs="+", default=["full", "masked", "uni99"])
     parser.add_argument("--reference", help="model that others are compared to")
+    parser.add_argument("--models", nargs="+", help="the others, if not all")
     parser.add_argument("--study", choices=STUDIES, help="of the models of this plan")
     arguments = parser.parse_args()
     if arguments.reference is None:
@@ -39,6 +40,9 @@ def main() -> None:
         if arguments.datasets and dataset not in arguments.datasets:
             continue
         models = files_of(shown)
+        if arguments.models:
+            kept = (*arguments.models, arguments.reference)
+            models = {name: files for name, files in models.items() if name in kept}
         for protocol in arguments.protocols:
             for line in comparisons(models, protocol, arguments.reference):
                 line |= {"dataset": dataset, "protocol": protocol, "metric": METRIC}
