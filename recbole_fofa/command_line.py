@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -107,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, 2 after an error that a message explains, or 130 after an interruption.
     """
+    _let_waiting_threads_sleep()
     try:
         return _main(sys.argv[1:] if argv is None else argv)
     except FofaError as error:
@@ -116,6 +118,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Before torch is imported, whose threads spin while they wait for each other.
+
+    That is faster on an idle machine. Where another program keeps a core busy, a thread waits
+    out the other's share of it at every operation, and training is many times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _main(argv: Sequence[str]) -> int:

@@ -61,6 +61,21 @@ def test_default_command_on_ml_100k(tmp_path: Path) -> None:
     assert made == {("out", name) for name in ("result.json", "saved", "log", "log_tensorboard")}
 
 
+@pytest.mark.parametrize("policy", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_told_otherwise(policy: str | None) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    given = {} if policy is None else {"OMP_WAIT_POLICY": policy}
+    done = subprocess.run(
+        [sys.executable, ROOT / "run_recbole_fofa.py", "--topk=0"],  # torch is imported, no more
+        env={**others, **given, "OMP_DISPLAY_ENV": "TRUE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"OMP_WAIT_POLICY = '{policy or 'PASSIVE'}'" in done.stderr
+
+
 def test_quiet_shows_the_result_only(tmp_path: Path) -> None:
     few = [word for word in SMALL if not word.startswith("--epochs")]
     log, result = run_command(tmp_path, "--dataset", "ml-100k", "--quiet", "--epochs=0", *few)
