@@ -12,7 +12,7 @@ from recbole_fofa import processes
 from recbole_fofa.compat import SafeCollector
 
 HITS = "rec.topk"
-"""RecBole's name for them."""
+"""RecBole's name for what :func:`hits` finds."""
 
 
 class SharedCollector(SafeCollector):
