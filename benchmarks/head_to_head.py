@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 from plan import runs
-from record import RESULTS, append_line, best_checkpoint, provenance, read_lines
+from record import RESULTS, append_line, best_checkpoint, provenance, read_lines, refuse_unknown
 from user_values import FOLDER, keep_values
 
 from recbole_fofa.errors import OutputError
@@ -57,19 +57,16 @@ def main() -> None:
     if arguments.one is not None:
         work(json.loads(arguments.one.read_text(encoding="utf-8")))
         return
-    wanted = [
+    planned = [
         {"plan": plan.stem, **run}
         for plan in arguments.plans  # what is missing is told before the first run
         for run in runs(yaml.safe_load(plan.read_text(encoding="utf-8")))
-        if all(
-            not only or run[key] in only
-            for key, only in (
-                ("dataset", arguments.datasets),
-                ("model", arguments.models),
-                ("seed", arguments.seeds),
-            )
-        )
     ]
+    wanted = planned
+    for key in ("dataset", "model", "seed"):
+        only = getattr(arguments, f"{key}s")
+        refuse_unknown(f"--{key}s", only, [run[key] for run in planned])
+        wanted = [run for run in wanted if not only or run[key] in only]
     with ThreadPoolExecutor(arguments.workers) as pool:
         lines = list(pool.map(partial(line_of, arguments=arguments), wanted))
     sys.exit(any("failed" in line for line in lines))

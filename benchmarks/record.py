@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,18 @@ def read_lines(name: str) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def refuse_unknown(option: str, given: Iterable[Any] | None, known: Iterable[Any]) -> None:
+    """End the script where an option names what there is not, which would choose nothing.
+
+    Raises:
+        SystemExit: If ``given`` holds something that is not in ``known``; names both.
+    """
+    names = sorted(map(str, set(known)))
+    for word in map(str, given or ()):
+        if word not in names:
+            sys.exit(f"error: {option}: no '{word}'; there is {', '.join(map(repr, names))}")
 
 
 def _relative(argument: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from head_to_head_tables import STUDIES, hashes, latest_by_dataset
-from record import RESULTS, append_line, provenance
+from record import RESULTS, append_line, provenance, refuse_unknown
 from user_values import METRIC, over_seeds
 
 from recbole_fofa.errors import DataError
@@ -36,9 +36,13 @@ def main() -> None:
     if arguments.reference is None:
         arguments.reference = STUDIES[arguments.study][1][0] if arguments.study else REFERENCE
     origin = provenance(1)
-    for dataset, shown in latest_by_dataset(arguments.study).items():
-        if arguments.datasets and dataset not in arguments.datasets:
-            continue
+    datasets = latest_by_dataset(arguments.study)
+    refuse_unknown("--datasets", arguments.datasets, datasets)
+    chosen = {name: datasets[name] for name in arguments.datasets or datasets}
+    known = [model for shown in chosen.values() for model in shown]
+    refuse_unknown("--reference", [arguments.reference], known)
+    refuse_unknown("--models", arguments.models, known)
+    for dataset, shown in chosen.items():
         models = files_of(shown)
         if arguments.models:
             kept = (*arguments.models, arguments.reference)

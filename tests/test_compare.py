@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +162,14 @@ def test_equal_differences_have_no_effect_size(tmp_path: Path, step: float) -> N
     (found,) = compare([operand(text) for text in texts], "ndcg@10")
     assert found.effect is None and found.p < 0.05
     assert "-" in comparison_table(operand(texts[0]), [found], "ndcg@10")
+
+
+def test_results_are_compared_without_torch() -> None:
+    """Its import takes longer than a comparison."""
+    program = (
+        "import sys\n"
+        "import recbole_fofa.evaluator.compare, recbole_fofa.evaluator.report\n"
+        "print(sorted({'torch', 'recbole', 'pandas'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr

@@ -21,11 +21,10 @@ from recbole_fofa.command_line import main
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError, DataError
 from recbole_fofa.evaluator import cases as cases_module
-from recbole_fofa.evaluator.device_class import CHOSEN, SHUFFLED
 from recbole_fofa.evaluator.evaluate import evaluate_on_devices
 from recbole_fofa.evaluator.prepare import Options
 from recbole_fofa.evaluator.report import tables
-from recbole_fofa.evaluator.result import DeviceReport, Row
+from recbole_fofa.evaluator.result import CHOSEN, SHUFFLED, DeviceReport, Row
 from recbole_fofa.quick_start import run_recbole_fofa
 
 FREE = DeviceProfile(name="free")

@@ -15,12 +15,18 @@ import pytest
 from recbole_fofa.errors import DataError
 from recbole_fofa.evaluator import figures as figures_module
 from recbole_fofa.evaluator import publish as publish_module
-from recbole_fofa.evaluator.device_class import CHOSEN, SHUFFLED
 from recbole_fofa.evaluator.figures import figures
 from recbole_fofa.evaluator.page import page
 from recbole_fofa.evaluator.publish import publish
 from recbole_fofa.evaluator.report import main_metric, markdown, tables, terminal
-from recbole_fofa.evaluator.result import DeviceReport, Row, SliceResult, read_report
+from recbole_fofa.evaluator.result import (
+    CHOSEN,
+    SHUFFLED,
+    DeviceReport,
+    Row,
+    SliceResult,
+    read_report,
+)
 
 
 def row(way: str, profile: str | None, ndcg: float, age: int = 0, **changes: Any) -> Row:

@@ -121,6 +121,16 @@ def test_holm_is_over_all_tests_that_are_shown(benchmarks: Path) -> None:
     assert found == "[0.02, 0.02]"
 
 
+@pytest.mark.parametrize("option", ["--datasets", "--models", "--seeds"])
+def test_what_a_plan_has_not_is_refused(benchmarks: Path, option: str) -> None:
+    """It would choose no run, and the command would end well."""
+    small = ROOT / "benchmarks" / "plans" / "small.yaml"
+    command = [sys.executable, benchmarks / "head_to_head.py", small, option, "9"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and not (benchmarks / "results").exists()
+    assert f"error: {option}: no '9'; there is '" in done.stderr
+
+
 @pytest.mark.slow
 def test_plan(tmp_path: Path, benchmarks: Path) -> None:
     settings = cycle_settings(tmp_path, epochs=1)

@@ -13,10 +13,9 @@ from scipy import stats
 from tabulate import tabulate
 
 from recbole_fofa.errors import ConfigError, DataError
-from recbole_fofa.evaluator.device_class import CHOSEN
 from recbole_fofa.evaluator.per_user import FILE, digest_of, per_user_values
 from recbole_fofa.evaluator.report import main_metric
-from recbole_fofa.evaluator.result import DeviceReport, read_report
+from recbole_fofa.evaluator.result import CHOSEN, DeviceReport, read_report
 
 TESTS = ("permutation", "wilcoxon")
 _N_PERMUTATIONS = 9999

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 from recbole_fofa.cloud.assemble import device_limits
 from recbole_fofa.device.uplink import uplink_size
 from recbole_fofa.evaluator.cases import Cases
-from recbole_fofa.evaluator.device_class import (
-    CHOSEN,
-    SHUFFLED,
-    DeviceClass,
-    Way,
-    first_blocks,
-)
+from recbole_fofa.evaluator.device_class import DeviceClass, Way, first_blocks
 from recbole_fofa.evaluator.quality import CaseMetrics, Values
 from recbole_fofa.evaluator.ranking import DotProducts
-from recbole_fofa.evaluator.result import Row
+from recbole_fofa.evaluator.result import CHOSEN, SHUFFLED, Row
 from recbole_fofa.evaluator.tally import Tally
 from recbole_fofa.evaluator.task import Task
 from recbole_fofa.model.network import Decision

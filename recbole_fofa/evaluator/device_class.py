@@ -13,8 +13,6 @@ from recbole_fofa.errors import ConfigError
 from recbole_fofa.evaluator.result import row_label
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 
-CHOSEN, SHUFFLED = "chosen per user", "shuffled over users"
-
 
 @dataclass(frozen=True)
 class DeviceClass:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from recbole_fofa.errors import ConfigError
-from recbole_fofa.evaluator.device_class import CHOSEN, SHUFFLED
 from recbole_fofa.evaluator.report import main_metric
-from recbole_fofa.evaluator.result import DeviceReport, Row
+from recbole_fofa.evaluator.result import CHOSEN, SHUFFLED, DeviceReport, Row
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Told apart by colour-blind readers (Okabe and Ito)."""

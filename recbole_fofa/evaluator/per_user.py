@@ -10,15 +10,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
 from recbole_fofa.device.payload import structure_text
 from recbole_fofa.errors import DataError
-from recbole_fofa.evaluator.cases import Cases
-from recbole_fofa.evaluator.quality import Values
 from recbole_fofa.whole_file import whole_file
+
+if TYPE_CHECKING:  # results are compared without torch and RecBole
+    from recbole_fofa.evaluator.cases import Cases
+    from recbole_fofa.evaluator.quality import Values
 
 FILE = "per_user.csv.gz"
 _FIRST = ("row", "user", "target", "history_length", "rank", "structure")

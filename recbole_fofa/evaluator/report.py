@@ -7,8 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recbole_fofa.evaluator.device_class import CHOSEN
-from recbole_fofa.evaluator.result import DeviceReport, Row
+from recbole_fofa.evaluator.result import CHOSEN, DeviceReport, Row
 
 _NOTHING = "-"
 

@@ -13,6 +13,8 @@ from recbole_fofa.whole_file import write_whole
 
 VERSION = 1
 REPORT = "report.json"
+CHOSEN, SHUFFLED = "chosen per user", "shuffled over users"
+"""Ways of choosing structures, as rows are labelled."""
 
 
 def row_label(way: str, profile: str | None) -> str:
