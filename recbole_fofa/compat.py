@@ -5,7 +5,6 @@ Nothing here changes RecBole's files. What is replaced inside RecBole is put bac
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import os
@@ -21,7 +20,6 @@ import numpy as np
 import recbole
 import scipy.sparse
 import torch
-from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
 from recbole.utils.utils import get_local_time
 
@@ -236,24 +234,25 @@ def tensorboard_folder(folder: str | Path | None) -> Iterator[None]:
         module.get_tensorboard = original
 
 
-class SafeCollector(Collector):
-    """RecBole's collector, without its crash on counts.
+@contextmanager
+def counts_set_aside(collected: Any) -> Iterator[dict[str, Any]]:
+    """Keep plain numbers and counters out of RecBole's sight while it takes what was collected.
 
-    Version 1.2.1 calls ``.cpu()`` on plain numbers and counters, so that ItemCoverage, GiniIndex,
-    AveragePopularity and TailPercentage fail at the first evaluation.
+    Version 1.2.1 calls ``.cpu()`` on them, so that ItemCoverage, GiniIndex, AveragePopularity and
+    TailPercentage fail at the first evaluation.
+
+    Args:
+        collected: RecBole's ``DataStruct``.
+
+    Yields:
+        What was set aside, by name.
     """
-
-    def get_data_struct(self) -> DataStruct:
-        """Return what was collected, on the CPU, and forget the part that belongs to one run."""
-        held = dict(self.data_struct._data_dict)
-        plain = {name: value for name, value in held.items() if not torch.is_tensor(value)}
-        for name in plain:
-            del self.data_struct[name]
-        returned = super().get_data_struct()
-        for name, value in plain.items():
-            self.data_struct.set(name, value)
-            returned.set(name, copy.deepcopy(value))
-        return returned
+    plain = {k: value for k, value in collected._data_dict.items() if not torch.is_tensor(value)}
+    for name in plain:
+        del collected[name]
+    yield plain
+    for name, value in plain.items():
+        collected.set(name, value)
 
 
 @contextmanager

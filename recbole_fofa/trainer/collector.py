@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
-from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
 from recbole_fofa import processes
-from recbole_fofa.compat import SafeCollector
+from recbole_fofa.compat import counts_set_aside
 
 HITS = "rec.topk"
 """RecBole's name for what :func:`hits` finds."""
 
 
-class SharedCollector(SafeCollector):
+class SharedCollector(Collector):
     """Each process collects from its own batches, and all get what all have collected.
 
     RecBole marks what users want in whole numbers for all rows and items, which takes about as long
@@ -40,7 +41,10 @@ class SharedCollector(SafeCollector):
 
     def get_data_struct(self) -> DataStruct:
         """What all processes have collected, in the order of their ranks."""
-        own = super().get_data_struct()
+        with counts_set_aside(self.data_struct) as counts:
+            own = super().get_data_struct()
+        for name, value in counts.items():
+            own.set(name, copy.deepcopy(value))
         if processes.world_size() == 1:
             return own
         everybodys = processes.all_gather(own._data_dict)
