@@ -113,7 +113,7 @@ Default settings, a device class without limits.
 
 {tables.device_structures()}
 
-{origin([x for x in read_lines("payload") if x["way"] == "low rank 16, fp32"])}
+{origin([x for x in tables.payload_lines() if x["way"] == "low rank 16, fp32"])}
 
 ## Accuracy before the output bias and the warm-up
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import PROTOCOL, append_line, provenance
+from record import PROTOCOL, append_line, digest, provenance
 from training import trained
 
 from recbole_fofa.cloud.population import item_tokens
@@ -63,7 +63,13 @@ def lines_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any
                 profile = DeviceProfile(name="all", payload=form, precision=precision)
                 way = f"low rank {rank}" if form == "delta" else "whole blocks"
                 found = on_devices(trainer.model, test, profile)
-                yield {"way": f"{way}, {precision}", **found, "cloud_ndcg@10": reference, **origin}
+                yield {
+                    "way": f"{way}, {precision}",
+                    **found,
+                    "cloud_ndcg@10": reference,
+                    "settings_hash": digest(trainer.model.settings.model_dump()),
+                    **origin,
+                }
     trainer, _, test = trained(seed, "DUET", **common)
     width = trainer.model.settings.hidden_size
     yield {
@@ -71,6 +77,7 @@ def lines_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any
         "payload_bytes": 2 * (width * width + width) * BYTES,
         "uplink_bytes": None,
         "ndcg@10": trainer.evaluate(test, load_best_model=False)["ndcg@10"],
+        "settings_hash": digest(trainer.model.settings.model_dump()),
         **origin,
     }
 

@@ -102,7 +102,7 @@ repeat bias, which adds 4 bytes and a name.
 
 {tables.payloads()}
 
-{origin(read_lines("payload"))}
+{origin(tables.payload_lines())}
 
 ### Speed of training
 

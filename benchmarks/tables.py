@@ -212,7 +212,7 @@ def conflict() -> str:
 
 def payloads() -> str:
     """Bytes of a session and accuracy, by way of the devices themselves."""
-    groups = grouped(read_lines("payload"), lambda x: (x["dataset"], x["way"]))
+    groups = grouped(payload_lines(), _session)
     whole = {dataset: lines for (dataset, way), lines in groups.items() if way == WHOLE}
     rows = []
     for (dataset, way), lines in groups.items():
@@ -241,6 +241,15 @@ def payloads() -> str:
 WHOLE = "whole blocks, fp32"
 
 
+def payload_lines() -> list[Line]:
+    """Of each data set and kind of payload, the lines of the settings that were run last."""
+    return of_last_settings(read_lines("payload"), _session)
+
+
+def _session(line: Line) -> tuple[str, str]:
+    return line["dataset"], line["way"]
+
+
 def _loss(lines: Sequence[Line]) -> str:
     """Relative change of NDCG@10 against the same model in the cloud."""
     if "cloud_ndcg@10" not in lines[0]:
@@ -252,7 +261,7 @@ def _loss(lines: Sequence[Line]) -> str:
 def device_structures() -> str:
     """Who gets which structure by default, on each data set."""
     rows = []
-    for line in read_lines("payload"):
+    for line in payload_lines():
         if line["way"] == "low rank 16, fp32":
             counts = ", ".join(f"{name}: {count}" for name, count in line["structures"].items())
             rows.append([line["dataset"], line["seed"], line["users"], counts])
