@@ -52,12 +52,11 @@ SASRec" is its class with its defaults, one sample a prefix, trained to its end 
 ### What the parts are worth
 
 `benchmarks/plans/ablations.yaml`: one part changed at a time, input of 20 items, adaptation on 200.
-On the seeds of both, the mapper is worth a tenth of NDCG@10 (three seeds, each of them) and the
-warm-up of the learning rate 8 % (two seeds); the output bias 5 % (three seeds, one of which is
-ahead without it). A controller that starts late costs 4 % (three seeds, each of them), one
-hypernetwork for all blocks 3 % (two seeds). Dropping a quarter of the MACs costs 1.6 % and telling
-the mapper the structure 1 % (three seeds each), both less than seeds differ by. The tests are of
-the seeds that they name.
+On the three seeds of both, the mapper is worth a tenth of NDCG@10 (with each seed); the warm-up of
+the learning rate and the output bias 5 % each, and one seed is ahead without them. A controller
+that starts late costs 4 % and one hypernetwork for all blocks 3 % (with each seed). Dropping a
+quarter of the MACs costs 1.6 % and telling the mapper the structure 1 %, both less than seeds
+differ by. The tests are of the seeds that they name.
 
 {head_to_head_tables.study("ablations")}
 

@@ -97,8 +97,9 @@ alone, where structures shuffled over users lose 3 %.
 ### What crosses the network
 
 Every test user's device computes its uplink in numpy, receives its payload as a file, and ranks all
-items in numpy. Two default blocks are 400 KB in fp32; users keep one or two. Measured before the
-repeat bias, which adds 4 bytes and a name.
+items in numpy. Two default blocks are 400 KB in fp32; users keep one or two. On ml-100k the devices
+rank as the cloud does, to 0.03 % of NDCG@10 with int8; amazon-beauty was measured before the repeat
+bias, which adds 4 bytes and a name.
 
 {tables.payloads()}
 
