@@ -84,12 +84,12 @@ users come back to items, the repeat bias of both is calibrated by validation sc
 
 Four blocks. One budget-aware model, evaluated at each budget, beside static networks of one to
 four blocks with the shared repeat bias, each trained alone with the same settings; ml-100k, test
-NDCG@10, two seeds, where a difference of 0.005 says nothing. Cost grows with the budget and is never
-over it. **The one model is level with the static networks**: in the mean 5 % ahead at a quarter of
-the MACs and 1 to 2 % at the others, but with both seeds at a quarter and a half alone (which it does
-not use up), and on validation level or up to 2 % behind. More blocks are worth little on ml-100k to
-either, and so is which user gets which: structures shuffled over users lose 1 % at three quarters
-and nothing at a half.
+NDCG@10, two seeds, where a difference of 0.005 says nothing. Cost grows with the budget and is
+never over it. **The one model is level with the static networks**: in the mean 5 % ahead at a
+quarter of the MACs and 1 to 2 % at the other budgets, with each seed at a quarter and at a half
+(which it does not use up) alone; on validation level or up to 2 % behind. More blocks are worth
+little on ml-100k to either. So is which user gets which: structures shuffled over users lose 1 % at
+three quarters and nothing at a half.
 
 {tables.budgets()}
 
