@@ -13,7 +13,8 @@ import torch
 from recbole.utils import init_seed, set_color
 
 from recbole_fofa import processes
-from recbole_fofa.compat import init_logger, quiet_known_warnings, switch_off_anomaly_mode
+from recbole_fofa.compat import quiet_known_warnings, switch_off_anomaly_mode
+from recbole_fofa.compat.logs import init_logger
 from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.data.checks import inspect_files, report_lines
 from recbole_fofa.device_profile import load_profile

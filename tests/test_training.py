@@ -400,13 +400,20 @@ def test_our_trainer_is_found_and_unknown_models_are_named(tmp_path: Path) -> No
         get_model("LightGBM")
 
 
-def test_ray_is_never_imported_and_the_command_line_reports_faults(tmp_path: Path) -> None:
-    settings = cycle_settings(tmp_path, epochs=1)
+def test_a_run_imports_what_it_uses_only(tmp_path: Path) -> None:
+    """Not ray, nor scikit-learn before one of the metrics that RecBole takes from it."""
     script = (
-        "import sys; from recbole_fofa.quick_start import run_recbole_fofa; "
-        f"run_recbole_fofa(config_dict={settings!r}); sys.exit('ray' in sys.modules)"
+        "import sys; from recbole_fofa.quick_start import run_recbole_fofa\n"
+        f"run_recbole_fofa(config_dict={cycle_settings(tmp_path, epochs=1)!r})\n"
+        "assert not {'ray', 'sklearn'} & sys.modules.keys()\n"
+        "from recbole.evaluator.metrics import sk_auc\n"
+        "print(sk_auc([0, 1], [0, 0.5]), 'sklearn.metrics._ranking' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "0.25 True\n", done.stderr
+
+
+def test_the_command_line_reports_faults() -> None:
     command = [sys.executable, "run_recbole_fofa.py", "--hiden_size=32", "--topk=5000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import set_color
 
 from recbole_fofa import processes
-from recbole_fofa.compat import tensorboard_folder, unused_path
+from recbole_fofa.compat.logs import tensorboard_folder, unused_path
 from recbole_fofa.errors import TrainingDivergedError
 from recbole_fofa.trainer.checkpoint import check_items, items_digest
 from recbole_fofa.trainer.disk import check_space, explains_the_disk
