@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import device_tables
 import head_to_head_tables
-import tables
+import training_tables
+from device_tables import INTERACTIONS_A_USER
 from record import read_lines
-from tables import origin, runs
+from table import origin
+from training_tables import runs
 
 DEFAULT_THREADS = 2
 """Of the machine that measured the whole default command."""
@@ -13,8 +16,8 @@ DEFAULT_THREADS = 2
 
 def details() -> str:
     """``docs/results.md``."""
-    others = [line for line in runs(1) if tables.other_backbone(line)]
-    of_sasrec = [line for line in runs(1) if not tables.other_backbone(line)]
+    others = [line for line in runs(1) if training_tables.other_backbone(line)]
+    of_sasrec = [line for line in runs(1) if not training_tables.other_backbone(line)]
     return f"""# More results
 
 Written by `python benchmarks/report.py --write` from the lines in `benchmarks/results`.
@@ -84,7 +87,7 @@ RecBole's own SASRec on ml-100k (its class, trainer and augmentation, default hy
 batches of 256, stopped after 5 epochs without a better validation NDCG@10) was not tuned, so this
 row is what its users get, not the best that it can do:
 
-{tables.stock()}
+{training_tables.stock()}
 
 {origin(read_lines("stock_recbole"))}
 
@@ -103,7 +106,7 @@ cosines are lower than with shared weights: parameters that belong to single use
 agree on. With low-rank changes it is about halved. Cosines as such are highest where weights are
 shared, so this is evidence for less of a structure's own conflict, and not for more agreement.
 
-{tables.conflict()}
+{training_tables.conflict()}
 
 {origin(read_lines("gradient_conflict"))}
 
@@ -111,9 +114,9 @@ shared, so this is evidence for less of a structure's own conflict, and not for 
 
 Default settings, a device class without limits.
 
-{tables.device_structures()}
+{device_tables.device_structures()}
 
-{origin([x for x in tables.payload_lines() if x["way"] == "low rank 16, fp32"])}
+{origin([x for x in device_tables.payload_lines() if x["way"] == "low rank 16, fp32"])}
 
 ## Accuracy before the output bias and the warm-up
 
@@ -122,14 +125,14 @@ which keeps all blocks and generates two dense layers behind them, was ahead of 
 seed, by less than a standard error (0.005); DUET with a trained generator is ahead of DUET as its
 public code leaves it.
 
-{tables.accuracy()}
+{training_tables.accuracy()}
 
 {origin(of_sasrec)}
 
 Whole default runs of ForwardOFA, from the command to the last line, and the structures of the test
 users (before budgets became targets; the default has none):
 
-{tables.structures(DEFAULT_THREADS)}
+{training_tables.structures(DEFAULT_THREADS)}
 
 ```bash
 python benchmarks/ml100k_accuracy.py --ways ForwardOFA --seeds 1 2 3
@@ -142,7 +145,7 @@ nothing. The settings were chosen with SASRec's blocks. On filter blocks Forward
 static network on validation and test, on recurrent blocks it is behind on both, on NextItNet's each
 is ahead once.
 
-{tables.backbones()}
+{training_tables.backbones()}
 
 {origin(others)}
 
@@ -152,7 +155,7 @@ Milliseconds (p50) at batch 1 and input length 50, 100 candidates, one thread; i
 ratio to all blocks of the same way, and to the dense static network in torch. "Masked in the cloud"
 is how a batch is evaluated: the user's parameters as factors, dropped blocks not computed.
 
-{tables.latency()}
+{device_tables.latency()}
 
 {origin(read_lines("latency"))}
 
@@ -163,7 +166,7 @@ fine-tuning of the same network on the user's whole history, on the same thread.
 RecBole and DUET train, one row for each prefix; "windows" is the least that one could do, one step
 on the whole history at once. Memory is what the process grew by: 0 is what fits into what it had.
 
-{tables.adaptation()}
+{device_tables.adaptation()}
 
 {origin(read_lines("adaptation")[-3:])}
 
@@ -171,7 +174,7 @@ on the whole history at once. Memory is what the process grew by: 0 is what fits
 
 Users a second on one core, in batches of 256, with the bytes of each payload but no file.
 
-{tables.throughput()}
+{device_tables.throughput()}
 
 {origin(read_lines("throughput")[-8:])}
 
@@ -180,15 +183,15 @@ Users a second on one core, in batches of 256, with the bytes of each payload bu
 A file of histories to a file of lists (`recommend_many`), ml-100k's items, one core; the smallest
 file first and last. "One call" is `recommend` for a single history.
 
-{tables.serving()}
+{device_tables.serving()}
 
 {origin(read_lines("serving")[-4:])}
 
 ## Many users, computed
 
-From the costs above of one user on one core, {tables.INTERACTIONS_A_USER} interactions a user and
+From the costs above of one user on one core, {INTERACTIONS_A_USER} interactions a user and
 ml-100k's 1,682 items; an epoch is one of ForwardOFA in session training (the table in the README).
 Nothing of this was run.
 
-{tables.many_users()}
+{device_tables.many_users()}
 """

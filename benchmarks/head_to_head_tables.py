@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from record import read_lines
-from tables import Line, grouped, of_last_settings, origin, seeds_of, spread, table
+from table import Line, grouped, of_last_settings, origin, seeds_of, spread, table
 
 from recbole_fofa.evaluator.compare import holm
 

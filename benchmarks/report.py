@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import tables
+import device_tables
+import training_tables
 from details import details
 from opening_figure import write_figure
 from record import RESULTS, read_lines
 from summary import summary
-from tables import origin
+from table import origin
 
 ROOT = RESULTS.parent.parent
 README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
@@ -91,9 +92,9 @@ quarter of the MACs and 1 to 2 % at the other budgets, with each seed at a quart
 little on ml-100k to either. So is which user gets which: structures shuffled over users lose 1 % at
 three quarters and nothing at a half.
 
-{tables.budgets()}
+{training_tables.budgets()}
 
-{origin(tables.budget_lines())}
+{origin(training_tables.budget_lines())}
 
 ### What crosses the network
 
@@ -102,16 +103,16 @@ items in numpy. Two default blocks are 400 KB in fp32; users keep one or two. On
 rank as the cloud does, to 0.03 % of NDCG@10 with int8; amazon-beauty was measured before the repeat
 bias, which adds 4 bytes and a name.
 
-{tables.payloads()}
+{device_tables.payloads()}
 
-{origin(tables.payload_lines())}
+{origin(device_tables.payload_lines())}
 
 ### Speed of training
 
 Each in a process of its own, in turns while the others wait, the median of three rounds; other
 programs kept the second core busy, so that only the ratios say something.
 
-{tables.speed()}
+{training_tables.speed()}
 
 {origin(read_lines("speed")[-4:])}
 
@@ -120,7 +121,7 @@ are those of one epoch, validation included, times the epochs that its finished 
 there. On ml-1m an epoch of its 482 steps is told from four, and other programs kept both cores busy
 throughout, so that its seconds are too many for all rows:
 
-{tables.time_to_quality()}
+{training_tables.time_to_quality()}
 
 {origin(read_lines("time_to_quality"))}
 """

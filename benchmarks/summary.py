@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from head_to_head_tables import latest_by_dataset, latest_tests
-from tables import Line, seeds_of, table
+from table import Line, seeds_of, table
 
 WITH_BIAS = ("static backbone, repeat bias", "static backbone, input 20, repeat bias")
 """The backbone with what is ours and needs no adaptation, with its own input and with ForwardOFA's;
