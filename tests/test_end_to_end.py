@@ -88,15 +88,11 @@ def test_quiet_shows_the_result_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_trains_on_ml_100k(tmp_path: Path, backbone: str, model: str) -> None:
     settings = ROOT / "properties" / "backbone" / f"{backbone}.yaml"
-    few = [word for word in SMALL if not word.startswith("--epochs")]
-    words = ["--model", model, "--config_files", str(settings), "--epochs=4", *few]
-    log, result = run_command(tmp_path, *words)
-    # Better than a ranking by popularity (about 0.02), and a loss that has fallen. It is a sum over
-    # windows that are drawn anew, so that it may rise a little from one epoch to the next.
+    log, result = run_command(tmp_path, "--model", model, "--config_files", str(settings), *SMALL)
+    # Better than a ranking by popularity (about 0.02), and a loss that has fallen.
     assert result["test_result"]["ndcg@10"] > 0.025
-    losses = [float(x) for x in re.findall(r"train loss: ([\d.]+)", log)]
-    assert len(losses) == 4
-    assert losses[0] == max(losses) > losses[-1]
+    first, second = (float(x) for x in re.findall(r"train loss: ([\d.]+)", log))
+    assert first > second
 
 
 @pytest.mark.slow

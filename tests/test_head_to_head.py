@@ -34,7 +34,7 @@ def benchmarks(tmp_path: Path) -> Path:
 
 def check_significance(benchmarks: Path, lines: list[dict[str, Any]]) -> None:
     """The tests are of what the lines say, over all seeds of both models."""
-    for name in ("significance.py", "head_to_head_tables.py", "tables.py"):
+    for name in ("significance.py", "head_to_head_tables.py", "table.py"):
         shutil.copy(ROOT / "benchmarks" / name, benchmarks / name)
     command = [sys.executable, str(benchmarks / "significance.py"), "--reference", "ours"]
     subprocess.run(command, check=True, capture_output=True)
@@ -55,7 +55,7 @@ def check_significance(benchmarks: Path, lines: list[dict[str, Any]]) -> None:
 
 def of_tables(benchmarks: Path, expression: str, **written: list[dict[str, Any]]) -> str:
     """What the tables' module makes of lines, as Python shows it."""
-    for name in ("head_to_head_tables.py", "tables.py"):
+    for name in ("head_to_head_tables.py", "table.py"):
         shutil.copy(ROOT / "benchmarks" / name, benchmarks / name)
     (benchmarks / "results").mkdir()
     for name, lines in written.items():
