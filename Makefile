@@ -17,5 +17,5 @@ types:
 
 # Every model on ml-100k, one seed, in less than 20 minutes on 2 cores; then the tables from the lines.
 bench-small:
-	python benchmarks/head_to_head.py benchmarks/plans/small.yaml --threads 2
+	python benchmarks/head_to_head.py benchmarks/plans/small.yaml --threads 1 --workers 2
 	python benchmarks/report.py
