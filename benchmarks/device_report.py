@@ -15,9 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, append_line, best_checkpoint, finished_run, provenance
+from record import ROOT, append_line, best_checkpoint, finished_run, provenance
 
-ROOT = RESULTS.parent.parent
 DOCS = ROOT / "docs" / "device_report"
 
 

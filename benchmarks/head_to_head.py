@@ -5,9 +5,10 @@ the best epoch under three protocols (all items; all but the history; the target
 items). A finished run is never repeated; a killed one has no line, and goes on after its last
 whole epoch when it is called again (its files are in ``unfinished/`` until then); a failing one
 becomes a line with its reason (``--again`` repeats those). Values of single users, for tests of
-significance, are in ``results/users/``.
+significance, are in ``results/users/``. With ``BENCH_RESULTS=FOLDER/results`` all is kept in
+FOLDER, and the lines of ``results/`` do not count as finished.
 
-    python benchmarks/head_to_head.py benchmarks/plans/small.yaml --threads 1
+    python benchmarks/head_to_head.py benchmarks/plans/ml-100k.yaml --threads 1
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ from typing import Any
 
 import yaml
 from plan import runs
-from record import RESULTS, append_line, best_checkpoint, provenance, read_lines, refuse_unknown
+from record import (
+    RESULTS,
+    ROOT,
+    append_line,
+    best_checkpoint,
+    provenance,
+    read_lines,
+    refuse_unknown,
+)
 from user_values import FOLDER, keep_values
 
 from recbole_fofa.errors import OutputError
@@ -186,7 +195,7 @@ def work(run: dict[str, Any]) -> None:
         "valid": result["best_valid_result"],
         "epochs_run": sum(epoch["phase"] == "train" for epoch in epochs),
         "train_seconds": round(train_seconds, 1),
-        "per_user": f"benchmarks/results/users/{values.name}",
+        "per_user": os.path.relpath(values, ROOT),
         "protocol": f"leave-one-out, {', '.join(PROTOCOLS)}; epoch by {config['valid_metric']}",
         "protocols": {
             protocol: measured(model, loaders, how, folder / protocol)

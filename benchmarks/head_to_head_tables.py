@@ -1,4 +1,7 @@
-"""Tables of ``head_to_head`` and ``significance``: one for each data set, one for each study."""
+"""Tables of ``head_to_head`` and ``significance``: one for each data set, one for each study.
+
+python benchmarks/head_to_head_tables.py    # prints those of the data sets
+"""
 
 from __future__ import annotations
 
@@ -215,3 +218,7 @@ def failures() -> str:
     }
     rows = [[*key, line["failed"]] for key, line in latest.items() if "failed" in line]
     return table("data | model | seed | failed", rows) if rows else ""
+
+
+if __name__ == "__main__":
+    print(f"{head_to_head()}\n\n{origins()}")

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -16,7 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+BENCHMARKS = Path(__file__).resolve().parent
+ROOT = BENCHMARKS.parent
+RESULTS = Path(os.environ.get("BENCH_RESULTS") or BENCHMARKS / "results").absolute()
+"""Of all lines. Another folder in ``BENCH_RESULTS`` has none yet, so that runs are done anew."""
 PROTOCOL = "leave-one-out, full ranking, history not masked"
 
 
@@ -43,7 +47,7 @@ def provenance(threads: int) -> dict[str, Any]:
 def finished_run(words: Sequence[str]) -> Iterator[Path]:
     """Folder of what the project's own command wrote, run to its end in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, RESULTS.parent.parent / "run_recbole_fofa.py", *words]
+        command = [sys.executable, ROOT / "run_recbole_fofa.py", *words]
         subprocess.run([*command, "--quiet", f"--output_dir={folder}"], check=True)
         yield Path(folder)
 
@@ -61,7 +65,7 @@ def digest(value: Any) -> str:
 
 def append_line(name: str, line: dict[str, Any]) -> None:
     """Add one JSON line to ``results/<name>.jsonl``; earlier lines are never touched."""
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     # In one piece, for several processes may write.
     with (RESULTS / f"{name}.jsonl").open("ab", buffering=0) as file:
         file.write((json.dumps(line) + "\n").encode())
@@ -88,17 +92,15 @@ def refuse_unknown(option: str, given: Iterable[Any] | None, known: Iterable[Any
 
 
 def _relative(argument: str) -> str:
-    root = str(RESULTS.parent.parent)
-    return argument.replace(root + "/", "")
+    return argument.replace(f"{ROOT}/", "")
 
 
 def _commit() -> str:
     """Short hash of HEAD, with ``+changes`` where tracked files differ from it."""
-    root = RESULTS.parent.parent
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, text=True, check=False
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
         ).stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")

@@ -14,11 +14,10 @@ import device_tables
 import training_tables
 from details import details
 from opening_figure import write_figure
-from record import RESULTS, read_lines
+from record import ROOT, read_lines
 from summary import summary
 from table import origin
 
-ROOT = RESULTS.parent.parent
 README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
 FIGURE = ROOT / "docs" / "figures" / "accuracy_vs_macs.svg"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from head_to_head_tables import STUDIES, hashes, latest_by_dataset
-from record import RESULTS, append_line, provenance, refuse_unknown
+from record import ROOT, append_line, provenance, refuse_unknown
 from user_values import METRIC, over_seeds
 
 from recbole_fofa.errors import DataError
@@ -58,9 +58,8 @@ def main() -> None:
 
 def files_of(shown: dict[str, list[dict[str, Any]]]) -> dict[str, dict[int, Path]]:
     """File of users' values by model and seed, of the lines that tables show; those that exist."""
-    root = RESULTS.parent.parent
     return {
-        model: {line["seed"]: file for line in lines if (file := root / line["per_user"]).is_file()}
+        model: {line["seed"]: file for line in lines if (file := ROOT / line["per_user"]).is_file()}
         for model, lines in shown.items()
     }
 

@@ -25,14 +25,14 @@ from typing import Any
 
 import yaml
 from plan import runs
-from record import RESULTS, append_line, provenance, read_lines
+from record import BENCHMARKS, append_line, provenance, read_lines
 from speed import FirstSteps
 
 NAME = "time_to_quality"
 STOCK = "RecBole SASRec"
 STOPPING_STEP = 10
 """RecBole's default: so many epochs without a better score, and one more, end a run."""
-PLANS = RESULTS.parent / "plans"
+PLANS = BENCHMARKS / "plans"
 OURS = (
     "ForwardOFA",
     "ForwardOFA, input 20",
