@@ -66,7 +66,10 @@ def _origin(lines: list[Line]) -> str:
     """As :func:`origin`, but with whole plans; their runs were started one by one."""
     runs = "python benchmarks/head_to_head.py benchmarks/plans/{}.yaml --threads {}".format
     whole = [line | {"command": runs(plan_of(line), line["threads"])} for line in lines]
-    return f"{origin(whole)} `--datasets`, `--models` and `--seeds` choose among a plan's runs."
+    return (
+        f"{origin(whole)} `--datasets`, `--models` and `--seeds` choose among a plan's runs; those "
+        "with a line are finished, and are done anew with `BENCH_RESULTS=FOLDER/results` in front."
+    )
 
 
 def latest_by_dataset(study: str | None = None) -> dict[str, dict[str, list[Line]]]:
