@@ -1,6 +1,7 @@
-"""Do structures pull the same parameters apart? Three ways of holding the blocks' parameters.
+"""Do structures pull the same parameters apart? Five ways of holding the blocks' parameters.
 
-Shared weights (no mapper), one hypernetwork for all blocks, one for each block: the same data,
+Shared weights (no mapper), one hypernetwork for all blocks, one for each block, the last two of the
+full and of the low-rank form: the same data,
 seeds, steps and structures' settings. Measured in training by ``conflict_every``: cosines between
 the gradients of groups of users with different structures, and between halves of one group.
 

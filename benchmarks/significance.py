@@ -1,15 +1,16 @@
 """Are the differences of head_to_head more than chance? User by user, values averaged over seeds.
 
-For each data set and protocol ForwardOFA is compared with every other model of the lines, on those
-seeds of both whose values are kept (``results/users/``); two-sided permutation tests, corrected by
-Holm over the models.
+For each data set and protocol the reference is compared with every other model of the lines, on
+those seeds of both whose values are kept (``results/users/``); two-sided permutation tests,
+corrected by Holm over the models.
 
-    python benchmarks/significance.py
+    python benchmarks/significance.py --reference 'ForwardOFA, input 20' --datasets amazon-toys
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,6 @@ from user_values import METRIC, over_seeds
 from recbole_fofa.errors import DataError
 from recbole_fofa.evaluator.compare import compare_values, holm
 
-REFERENCE = "ForwardOFA"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -34,7 +33,9 @@ def main() -> None:
     parser.add_argument("--study", choices=STUDIES, help="of the models of this plan")
     arguments = parser.parse_args()
     if arguments.reference is None:
-        arguments.reference = STUDIES[arguments.study][1][0] if arguments.study else REFERENCE
+        if arguments.study is None:
+            parser.error("--reference MODEL, or --study, which has its own")
+        arguments.reference = STUDIES[arguments.study][1][0]
     origin = provenance(1)
     datasets = latest_by_dataset(arguments.study)
     refuse_unknown("--datasets", arguments.datasets, datasets)
@@ -42,6 +43,7 @@ def main() -> None:
     known = [model for shown in chosen.values() for model in shown]
     refuse_unknown("--reference", [arguments.reference], known)
     refuse_unknown("--models", arguments.models, known)
+    n_tests = 0
     for dataset, shown in chosen.items():
         models = files_of(shown)
         if arguments.models:
@@ -53,7 +55,13 @@ def main() -> None:
                 line |= {"study": arguments.study} if arguments.study else {}
                 line["settings_hashes"] = hashes(shown, (arguments.reference, line["name"]))
                 append_line("significance", line | origin)
+                n_tests += 1
                 print(dataset, protocol, line["name"], f"{line['difference']:+.4f}", line["p_holm"])
+    if not n_tests:
+        sys.exit(
+            f"error: nothing to compare: in results/users are no values of {arguments.reference} "
+            "and of another model for the same seed; runs done anew keep theirs"
+        )
 
 
 def files_of(shown: dict[str, list[dict[str, Any]]]) -> dict[str, dict[int, Path]]:

@@ -1,4 +1,7 @@
-"""The one table that opens the README: ForwardOFA against the best baseline on each data set."""
+"""The one table that opens the README: ForwardOFA against the best baseline on each data set.
+
+python benchmarks/summary.py    # prints it
+"""
 
 from __future__ import annotations
 
@@ -75,3 +78,7 @@ def _macs(ours: list[Line], full: list[Line] | None) -> str:
     own = mean(line["mean_macs"] for line in ours)
     share = f" ({own / full[0]['mean_macs']:.0%})" if full else ""
     return f"{own / 1e6:.2f} M{share}"
+
+
+if __name__ == "__main__":
+    print(f"{summary()}\n")

@@ -126,7 +126,8 @@ def finished(dataset: str, seed: int) -> Stock:
             if line["seed"] == seed and line["model"] == STOCK and line["epochs"] > 1
         ]
         if not lines:
-            sys.exit(f"run first: python benchmarks/stock_recbole.py --seed {seed}")
+            words = f"--seed {seed} --train_batch_size 256 --stopping_step 5"
+            sys.exit(f"run first: python benchmarks/stock_recbole.py {words}")
         return Stock(lines[-1]["valid_ndcg@10"], lines[-1]["best_epoch"] + 1, batch_size=256)
     lines = [
         line

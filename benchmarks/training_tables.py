@@ -163,9 +163,12 @@ def budget_lines() -> list[Line]:
 
 def conflict() -> str:
     """Cosines of gradients, weighted by the number of pairs."""
+    lines = read_lines("gradient_conflict")
+    commits = {(line["way"], line["seed"]): line["commit"] for line in lines}
     groups: dict[Any, list[Line]] = {}
-    for line in read_lines("gradient_conflict"):
-        groups.setdefault((line["way"], line["holder"], line["pairs"]), []).append(line)
+    for line in lines:
+        if line["commit"] == commits[line["way"], line["seed"]]:  # the latest run of a seed
+            groups.setdefault((line["way"], line["holder"], line["pairs"]), []).append(line)
     rows = []
     for (way, holder, pairs), lines in groups.items():
         n_pairs = sum(line["n_pairs"] for line in lines)
