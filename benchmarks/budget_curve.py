@@ -2,7 +2,8 @@
 
 One budget-aware ForwardOFA is trained per seed and its checkpoint is evaluated at each share of
 the blocks' MACs; beside it stand static networks of 1 .. ``n_layers`` blocks, each trained alone
-with the same settings. Full ranking, leave-one-out, the epoch with the best validation score.
+with the same settings. Full ranking, leave-one-out, the epoch with the best validation score. What
+the choice of users is worth is told by the same structures, shuffled over all test users.
 
     python benchmarks/budget_curve.py --seeds 1 2 3 --n_layers 4
 """
@@ -10,14 +11,20 @@ with the same settings. Full ranking, leave-one-out, the epoch with the best val
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from record import PROTOCOL, append_line, digest, provenance
 from training import trained
 
-from recbole_fofa.evaluator.structures import shuffled_structures, summarize_structures
+from recbole_fofa.device_profile import DeviceProfile
+from recbole_fofa.evaluator.evaluate import evaluate_on_devices
+from recbole_fofa.evaluator.prepare import Options
+from recbole_fofa.evaluator.result import SHUFFLED
+from recbole_fofa.evaluator.structures import summarize_structures
 
 MODELS = ["ForwardOFA", "static"]
 
@@ -50,19 +57,19 @@ def lines_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any
 def budgets(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One model, trained once, at every share of 1 .. ``n_layers`` blocks."""
     n_layers = arguments.n_layers
-    trainer, *data = trained(seed, epochs=arguments.epochs, n_layers=n_layers, budget_aware=True)
+    settings = {"epochs": arguments.epochs, "n_layers": n_layers, "budget_aware": True}
+    trainer, train, valid, test = trained(seed, **settings)
     for kept in range(1, n_layers + 1):
         share = kept / n_layers
         trainer.model.settings = trainer.model.settings.model_copy(update={"budget": share})
-        yield measured("ForwardOFA", seed, share, trainer, *data)
-        with shuffled_structures(trainer.model, seed):
-            name = "ForwardOFA, structures shuffled over users"
-            yield measured(name, seed, share, trainer, *data)
+        line = measured("ForwardOFA", seed, share, trainer, valid, test)
+        yield line
+        yield line | shuffled(trainer.model, seed, train, test)
 
 
 def static(seed: int, depth: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """A network of some depth, trained alone."""
-    trainer, *data = trained(
+    trainer, _, valid, test = trained(
         seed,
         epochs=arguments.epochs,
         n_layers=depth,
@@ -70,7 +77,19 @@ def static(seed: int, depth: int, arguments: argparse.Namespace) -> dict[str, An
         use_mapper=False,
         repeat_bias="shared",
     )
-    return measured(f"static, {depth} blocks", seed, depth / arguments.n_layers, trainer, *data)
+    share = depth / arguments.n_layers
+    return measured(f"static, {depth} blocks", seed, share, trainer, valid, test)
+
+
+def shuffled(model: Any, seed: int, train: Any, test: Any) -> dict[str, Any]:
+    """What differs in a line where users have one another's structures, at equal cost."""
+    free = [DeviceProfile(name="free")]
+    options = Options(free, ages=(), seed=seed, times=False)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = evaluate_on_devices(model, train, test, options, Path(folder)).rows
+    (row,) = (row for row in rows if row.way == SHUFFLED)
+    name = "ForwardOFA, structures shuffled over all users"
+    return {"model": name, "valid_ndcg@10": None, "structures": row.counts, **row.metrics}
 
 
 def measured(

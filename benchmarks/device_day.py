@@ -54,7 +54,7 @@ def main() -> None:
     if arguments.checkpoint:
         _, model, _, loader, *_ = load_data_and_model(arguments.checkpoint)
     else:
-        trainer, _, loader = trained(1, epochs=arguments.epochs, budget_aware=True)
+        trainer, *_, loader = trained(1, epochs=arguments.epochs, budget_aware=True)
         model = trainer.model
     tokens = item_tokens(loader._dataset)
     cloud = CloudService(model, tokens)

@@ -54,7 +54,7 @@ def lines_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any
     origin = {"protocol": PROTOCOL, "seed": seed, **common, **provenance(arguments.threads)}
     origin["dataset"] = arguments.dataset.rstrip("/").split("/")[-1]
     for rank in arguments.ranks:
-        trainer, _, test = trained(seed, **common, mapper_rank=rank)
+        trainer, *_, test = trained(seed, **common, mapper_rank=rank)
         reference = trainer.evaluate(test, load_best_model=False)["ndcg@10"]
         # Whole tensors have the same size for every rank: shown once, for the default one.
         forms = ("dense", "delta") if rank == 16 else ("delta",)
@@ -70,7 +70,7 @@ def lines_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any
                     "settings_hash": digest(trainer.model.settings.model_dump()),
                     **origin,
                 }
-    trainer, _, test = trained(seed, "DUET", **common)
+    trainer, *_, test = trained(seed, "DUET", **common)
     width = trainer.model.settings.hidden_size
     yield {
         "way": "DUET's head, fp32",

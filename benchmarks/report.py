@@ -41,9 +41,9 @@ def readme() -> str:
     """The README's section."""
     return f"""## Results
 
-Each data set's tables, with every baseline and every p, are in
-[docs/results.md](docs/results.md), and where the data come from, which are not part of this
-repository; so are the searches, gradient conflict, other backbones, latency and costs of adaptation.
+Each data set's tables, with every baseline and every p, are in [docs/results.md](docs/results.md),
+and where the data come from, which are not part of this repository; so are the searches, gradient
+conflict, other backbones, latency and costs of adaptation.
 
 ### Accuracy
 

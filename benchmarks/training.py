@@ -11,8 +11,8 @@ from recbole_fofa.quick_start import build_model, checked_config, prepare_data
 from recbole_fofa.registry import get_trainer
 
 
-def trained(seed: int, model: str | None = None, **changes: Any) -> tuple[Any, Any, Any]:
-    """A trainer whose model is that of the best epoch, and its validation and test loaders.
+def trained(seed: int, model: str | None = None, **changes: Any) -> tuple[Any, Any, Any, Any]:
+    """A trainer whose model is that of the best epoch, and its loaders: training to test.
 
     Args:
         seed: Of data order, initial values and training.
@@ -34,4 +34,4 @@ def trained(seed: int, model: str | None = None, **changes: Any) -> tuple[Any, A
         trainer = get_trainer(config)(config, build_model(config, train))
         trainer.fit(train, valid)
         trainer.evaluate(valid)  # loads the best epoch
-    return trainer, valid, test
+    return trainer, train, valid, test

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -86,31 +85,6 @@ def summarize_structures(model: Any, eval_data: Iterable[Any]) -> StructureSumma
         mean_macs_share=((kept.double() @ macs) / macs.sum()).mean().item(),
         counts=counts,
     )
-
-
-@contextmanager
-def shuffled_structures(model: Any, seed: int) -> Iterator[None]:
-    """For a time, users of a batch get one another's structures: equal cost, chosen for nobody.
-
-    The yardstick of the controller: what is lost against its own choice is what it is good for.
-    Each user's parameters stay the user's own.
-
-    Args:
-        model: A model with a ``network`` that is handed an ``Adaptation``.
-        seed: Of the shuffling.
-    """
-    random = torch.Generator().manual_seed(seed)
-
-    def shuffle(network: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        item_emb, adaptation = inputs
-        order = torch.randperm(len(adaptation.structure), generator=random)
-        return item_emb, replace(adaptation, structure=adaptation.structure[order])
-
-    handle = model.network.register_forward_pre_hook(shuffle)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _latest_rows(users: np.ndarray, places: np.ndarray) -> torch.Tensor:
