@@ -27,6 +27,8 @@ STUDIES = {
 }
 """Plans with a table of their own: the data set, and which models of its main table stand beside
 theirs. All are compared with the first of these."""
+OURS = ("ForwardOFA, input 20, adapts on 200", "ForwardOFA, input 20")
+"""What others are tested against; of a data set that has both the first."""
 _HEAD = (
     "{} | seeds | valid NDCG@10 | test NDCG@10 | history left out | 1 + 99 | Hit@10 | "
     "M MACs a request | payload"
@@ -161,28 +163,30 @@ def _mean(own: list[Line], name: str) -> float | None:
     return mean(values) if values else None
 
 
-def hashes(shown: dict[str, list[Line]], models: Iterable[str]) -> list[str | None]:
+def hashes(shown: dict[str, list[Line]], models: Iterable[str | None]) -> list[str | None]:
     """Of the settings of these models' lines; ``None`` for a model that has none."""
     return [shown[model][0]["settings_hash"] if model in shown else None for model in models]
 
 
+def ours_of(models: Iterable[str]) -> str | None:
+    """Of a data set's models the one that others are tested against; ``None`` without one."""
+    return next((name for name in OURS if name in models), None)
+
+
 def latest_tests(dataset: str, study: str | None = None) -> dict[tuple[str, str], Line]:
-    """By protocol and model, what the latest test on this data set or study found.
+    """By protocol and model, what the latest test of ours on this data set or study found.
 
     Tests of runs with other settings than those that are shown are left out. Holm's correction is
     for all models of a protocol that are left, whether they were tested at once or not.
     """
     shown = latest_by_dataset(study).get(dataset, {})
-    lines = [
-        line
-        for line in read_lines("significance")
-        if line["dataset"] == dataset and line.get("study") == study
-    ]
+    ours = ours_of(shown)
     latest = {
         (line["protocol"], line["name"]): line
-        for line in lines
-        if line["reference_model"] == lines[-1]["reference_model"]
-        and line.get("settings_hashes") == hashes(shown, (line["reference_model"], line["name"]))
+        for line in read_lines("significance")
+        if line["dataset"] == dataset and line.get("study") == study
+        if line["reference_model"] == ours
+        and line.get("settings_hashes") == hashes(shown, (ours, line["name"]))
     }
     for protocol in {protocol for protocol, _ in latest}:
         keys = [key for key in latest if key[0] == protocol]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from head_to_head_tables import latest_by_dataset, latest_tests
+from head_to_head_tables import latest_by_dataset, latest_tests, ours_of
 from table import Line, seeds_of, table
 
 WITH_BIAS = ("static backbone, repeat bias", "static backbone, input 20, repeat bias")
@@ -23,12 +23,14 @@ HEAD = (
 
 
 def summary() -> str:
-    """Test NDCG@10 where all items are ranked, then where those of the history are left out."""
+    """Test NDCG@10 where all items are ranked, then where those of the history are left out.
+
+    A mean over other seeds than ForwardOFA's names them.
+    """
     rows = []
     for dataset, models in latest_by_dataset().items():
-        tests = latest_tests(dataset)
-        ours = next(iter(tests.values()))["reference_model"] if tests else None
-        if ours in models:
+        tests, ours = latest_tests(dataset), ours_of(models)
+        if ours is not None and tests:
             rows.append([dataset, *_row(ours, models, tests)])
     return table(HEAD, rows)
 
@@ -43,12 +45,12 @@ def _row(ours: str, models: dict[str, list[Line]], tests: dict[Any, Line]) -> li
     return [
         seeds_of(models[ours]),
         f"**{own:.4f}**" if own > reached else f"{own:.4f}",
-        f"{reached:.4f} ({best})",
+        f"{reached:.4f} ({_named(best, models, ours)})",
         _gain(models[ours], models[best]),
         "-" if test is None else f"{test['p_holm']:.2g} ({_seeds(test['seeds'])})",
         f"{_score(models[ours], 'masked'):.4f}",
-        f"{_score(models[masked], 'masked'):.4f} ({masked})",
-        *(_with_bias(models, protocol) for protocol in ("full", "masked")),
+        f"{_score(models[masked], 'masked'):.4f} ({_named(masked, models, ours)})",
+        *(_with_bias(models, ours, protocol) for protocol in ("full", "masked")),
         _macs(models[ours], models.get(FULL_NETWORK)),
     ]
 
@@ -68,10 +70,24 @@ def _seeds(seeds: list[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
-def _with_bias(models: dict[str, list[Line]], protocol: str) -> str:
-    return ", ".join(
-        f"{_score(models[name], protocol):.4f}" if name in models else "-" for name in WITH_BIAS
-    )
+def _named(model: str, models: dict[str, list[Line]], ours: str) -> str:
+    """A model's name, with its seeds where they are others than ours."""
+    return model + _other_seeds(models[model], models[ours], ", {}")
+
+
+def _other_seeds(lines: list[Line], own: list[Line], form: str) -> str:
+    seeds, ours = (sorted(line["seed"] for line in found) for found in (lines, own))
+    return form.format(_seeds(seeds)) if seeds != ours else ""
+
+
+def _with_bias(models: dict[str, list[Line]], ours: str, protocol: str) -> str:
+    def cell(name: str) -> str:
+        if name not in models:
+            return "-"
+        seeds = _other_seeds(models[name], models[ours], " ({})")
+        return f"{_score(models[name], protocol):.4f}{seeds}"
+
+    return ", ".join(map(cell, WITH_BIAS))
 
 
 def _macs(ours: list[Line], full: list[Line] | None) -> str:

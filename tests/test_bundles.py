@@ -35,6 +35,16 @@ def test_a_bundle_chooses_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
+def test_popularity_counts_first_items_too(tmp_path: Path) -> None:
+    """They are nobody's target, and yet were taken."""
+    trainer, (train, *_) = trainer_of(tmp_path)
+    write_bundle(tmp_path / "bundle", trainer.model, trainer.config, train._dataset, {})
+    counts = json.loads((tmp_path / "bundle" / "vocabulary.json").read_text())["counts"]
+    matrix = train._dataset.inter_matrix("coo")
+    assert counts == matrix.sum(0).tolist()[0][1:]
+    assert sum(counts) == len(train._dataset) + (matrix.sum(1) > 0).sum()
+
+
 class Astray(ForwardOFA):
     """A model that misses something that a history alone does not bring."""
 

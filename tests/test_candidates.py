@@ -78,6 +78,21 @@ def test_a_file_is_drawn_once(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns != written
 
 
+@pytest.mark.parametrize("kind", ["pop5", "retrieval5"])
+def test_candidates_of_another_training_split_are_drawn_anew(tmp_path: Path, kind: str) -> None:
+    cases = small_cases()
+    other = replace(cases, training=cases.training[:20])
+    made = [
+        make_candidates(folder, one, kind, seed=1).info.digest
+        for folder, one in (
+            (tmp_path / "a", cases),
+            (tmp_path / "a", other),
+            (tmp_path / "b", other),
+        )
+    ]
+    assert made[0] != made[1] == made[2]
+
+
 def test_candidates_of_other_cases_are_refused(tmp_path: Path) -> None:
     make_candidates(tmp_path, small_cases(), "uni5", seed=1)
     with pytest.raises(DataError, match="other cases"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recbole.evaluator.collector import Collector
 
-from recbole_fofa.trainer.collector import SharedCollector
+from recbole_fofa.trainer.collector import SharedCollector, hits
 
 
 @given(st.data())
@@ -28,3 +28,10 @@ def test_hits_are_those_of_recbole(data: st.DataObject) -> None:
     theirs, ours = (collector.get_data_struct()["rec.topk"] for collector in collectors)
     assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
     assert ours.shape == (2 * n_rows, max(1, longest) + 1)
+
+
+def test_what_is_not_ranked_is_no_hit() -> None:
+    """Of three items with a score, a list of four cannot hold a fourth."""
+    scores = torch.tensor([[-torch.inf, 3.0, 2.0, 1.0, -torch.inf]] * 2)
+    found = hits(scores, torch.tensor([0, 1]), torch.tensor([4, 2]), 5)
+    assert found.tolist() == [[0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 1]]

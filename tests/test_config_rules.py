@@ -239,6 +239,9 @@ def test_rules_of_several_settings() -> None:
     for setting in ("--repeat_bias=none", "--use_mapper=false"):
         fault = one_fault(setting, "--calibrate_repeat_bias=true")
         assert "calibrate_repeat_bias needs a repeat_bias" in fault
+    for setting in ("--eval_step=0", "--eval_step=100"):
+        fault = one_fault(setting, "--calibrate_repeat_bias=true")
+        assert fault.startswith("calibrate_repeat_bias goes by validation scores")
 
 
 def test_heads_matter_where_there_is_attention_only() -> None:

@@ -82,6 +82,20 @@ def test_a_dropped_block_sends_nothing(tmp_path: Path) -> None:
     assert len(same["base"]) == 1
 
 
+@pytest.mark.parametrize("changes", [{"alternate_steps": True}, {"mapper_warmup_epochs": 1}])
+def test_what_is_not_trained_at_a_step_is_measured_too(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    trainer, loaders = trainer_of(tmp_path, conflict_every=1, epochs=2, **changes)
+    frozen: list[list[bool]] = []
+    trainer.hooks[0].on_step_end = lambda *_: frozen.append(
+        [parameter.requires_grad for parameter in trainer.model.parameters()]
+    )
+    trainer.fit(*loaders[:2], saved=False)
+    assert trainer._numbers["mapper pairs same"] > 0
+    assert len({tuple(one) for one in frozen}) == 2  # something was frozen, for a time
+
+
 def test_numbers_are_reported_and_measuring_changes_nothing(tmp_path: Path) -> None:
     parameters = []
     for every in (0, 1):

@@ -272,6 +272,14 @@ def test_what_a_budget_asks_for_is_no_collapse(
         assert all("target 0.5" in message for message in found)
 
 
+def test_a_block_alone_is_no_collapse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is always kept."""
+    trainer, loaders = trainer_of(tmp_path, epochs=1, n_layers=1)
+    with caplog.at_level(logging.WARNING):
+        trainer.fit(*loaders[:2], saved=False)
+    assert "structure collapse" not in caplog.text
+
+
 def test_one_user_or_two_structures_are_no_collapse() -> None:
     assert not is_collapsed(torch.ones(1, 2))
     assert not is_collapsed(torch.tensor([[1.0, 1.0], [1.0, 0.0]]))

@@ -107,6 +107,14 @@ def test_resuming_a_finished_run_trains_nothing_and_loses_nothing(tmp_path: Path
     assert len(list(best.parent.glob("*.config.yaml"))) == 1
 
 
+def test_metrics_of_training_counts_are_there_in_a_finished_run_too(tmp_path: Path) -> None:
+    """RecBole counts the training items when it trains, and here nothing is trained any more."""
+    settings = cycle_settings(tmp_path, metrics=["NDCG", "ItemCoverage", "AveragePopularity"])
+    result = run_recbole_fofa(config_dict=settings)
+    last = only_checkpoint(tmp_path, "-last.pth")
+    assert run_recbole_fofa(config_dict={**settings, "resume_from": str(last)}) == result
+
+
 def test_best_checkpoint_holds_its_own_result(tmp_path: Path) -> None:
     result = run_recbole_fofa(config_dict=cycle_settings(tmp_path, epochs=4, learning_rate=0.05))
     state = load_checkpoint(only_checkpoint(tmp_path))

@@ -128,6 +128,7 @@ def test_any_text_is_a_space_or_a_clear_error(text: str) -> None:
         ({"n_heads": Choice((2, 3))}, "--space, n_heads"),
         ({"hidden_dropout_prob": Range(0.1, 1.5)}, "--space, hidden_dropout_prob"),
         ({"seed": Range(1, 5)}, "seed is no setting to search for"),
+        ({"calibrate_repeat_bias": Choice((True, False))}, "is no setting to search for"),
     ],
 )
 def test_settings_that_do_not_exist_or_fit_are_told_first(
@@ -159,7 +160,7 @@ def test_a_search_ends_with_settings_that_a_run_takes(
     best = max((t for t in trials if t["state"] == "complete"), key=lambda trial: trial["score"])
     result = run_recbole_fofa(
         config_file_list=[str(folder / "best.yaml")],
-        config_dict={"output_dir": str(tmp_path / "again"), "metric_decimal_place": 6},
+        config_dict={"output_dir": str(tmp_path / "again")},
     )
     assert result["best_valid_score"] == pytest.approx(best["score"], abs=2e-6)
     assert not list(folder.glob("trial-*/saved/*.pth"))  # nothing heavy is left behind

@@ -113,7 +113,10 @@ def _session_faults(settings: Settings) -> Iterator[Fault]:
             "benchmark_filename (files split beforehand), whose rows hold no more of a history",
             ("repeat_seq_length",),
         )
-    if not own or settings.get("train_regime") != "session":
+    if not own:
+        return
+    yield from _calibration_faults(settings)
+    if settings.get("train_regime") != "session":
         return
     if split_files:
         yield Fault(
@@ -131,6 +134,18 @@ def _session_faults(settings: Settings) -> Iterator[Fault]:
                 f"got {value!r} (or set train_regime: prefix)",
                 ("train_neg_sample_args", "train_regime"),
             )
+
+
+def _calibration_faults(settings: Settings) -> Iterator[Fault]:
+    step, epochs = settings.get("eval_step"), settings.get("epochs")
+    if settings.get("calibrate_repeat_bias") is not True or not is_whole_number(epochs, 1):
+        return
+    if is_whole_number(step, 0) and not 0 < step <= epochs:
+        yield Fault(
+            f"calibrate_repeat_bias goes by validation scores, of which there are none with "
+            f"eval_step {step} and epochs {epochs}: set eval_step to 1",
+            ("calibrate_repeat_bias", "eval_step", "epochs"),
+        )
 
 
 def _scaler_faults(settings: Settings) -> Iterator[Fault]:

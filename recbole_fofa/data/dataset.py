@@ -191,9 +191,7 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
             return super().inter_matrix(form, value_field)
         if value_field is not None:
             raise DataError(f"inter_matrix of '{value_field}' is not offered for lazy sequences")
-        positions = self.inter_feat[POSITION].numpy()
-        firsts = np.unique(self.histories.starts[positions])
-        both = np.concatenate([firsts, positions])
+        both = self.histories.with_firsts(self.inter_feat[POSITION].numpy())
         local = Interaction(
             {
                 self.uid_field: torch.from_numpy(self.histories.users[both]),

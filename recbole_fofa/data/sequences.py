@@ -44,6 +44,10 @@ class Histories:
             times = np.arange(len(users), dtype=np.float64)
         return cls(users, np.asarray(items, dtype=np.int64), times, starts.astype(np.int64))
 
+    def with_firsts(self, positions: IntArray) -> IntArray:
+        """Positions of targets, and of their users' first items, which are nobody's target."""
+        return np.union1d(positions, self.starts[positions])
+
     def slices(self, begins: IntArray, ends: IntArray, width: int | None = None) -> Tensor:
         """Items ``begins[i] .. ends[i] - 1`` of each row, padded on the right with 0.
 

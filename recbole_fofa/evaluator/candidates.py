@@ -42,6 +42,7 @@ class CandidateInfo:
         cases: Digest of the cases.
         digest: 16 characters over the rows.
         recall: Share of cases whose target is among the candidates.
+        training: Digest of what training knows, which ``pop`` and ``retrieval`` draw from.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class CandidateInfo:
     cases: str
     digest: str
     recall: float
+    training: str = ""
 
 
 class Candidates:
@@ -123,7 +125,9 @@ def make_candidates(
     unseen = "-unseen" if name == "retrieval" and without_history else ""
     path = folder / f"{kind}-seed{seed}{unseen}.npy"
     wanted = {"kind": kind, "seed": seed, "cases": cases.digest}
-    wanted["without_history"] = without_history
+    wanted |= {"without_history": without_history}
+    if name != "uni":
+        wanted |= {"training": cases.training_digest}
     try:
         found = load_candidates(path, cases)
         if vars(found.info).items() >= wanted.items():

@@ -95,6 +95,11 @@ class Cases:
             found.update(np.ascontiguousarray(values).tobytes())
         return found.hexdigest()[:16]
 
+    @cached_property
+    def training_digest(self) -> str:
+        """16 characters over the places that training knows."""
+        return hashlib.sha256(np.ascontiguousarray(self.training).tobytes()).hexdigest()[:16]
+
 
 def cases_of(eval_data: Any, train_data: Any) -> Cases:
     """The cases of an evaluation loader.
@@ -117,8 +122,7 @@ def cases_of(eval_data: Any, train_data: Any) -> Cases:
     positions = dataset.inter_feat[POSITION].numpy()
     if len(positions) == 0:
         raise DataError(f"{dataset.dataset_name} has no case to evaluate: its split is empty")
-    places = training.inter_feat[POSITION].numpy()
-    known = np.union1d(places, histories.starts[places])
+    known = histories.with_firsts(training.inter_feat[POSITION].numpy())
     return Cases(positions, histories, known, user_tokens(dataset), item_tokens(dataset))
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.utils import ModelType
 
 from recbole_fofa.config.config import FofaConfig
+from recbole_fofa.data.dataset import POSITION
+from recbole_fofa.data.sequences import Histories
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.serving.model_bundle import ModelBundle
 from recbole_fofa.serving.recommend import load
@@ -50,17 +53,26 @@ def write_bundle(
         raise ConfigError(f"{config['model']} keeps more than tensors and plain values") from None
     settings = {key: value for key, value in config.settings().items() if key not in _LEFT_OUT}
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    targets = np.asarray(dataset.inter_feat[dataset.iid_field])
+    items = _training_items(dataset)
     bundle = ModelBundle(
         model=config["model"],
         config={**settings, "dataset": config["dataset"]},
         items=tokens[1:],
-        counts=np.bincount(targets, minlength=len(tokens))[1:].tolist(),
+        counts=np.bincount(items, minlength=len(tokens))[1:].tolist(),
         metrics=metrics,
         other=other,
         weights=model.state_dict(),
     )
     return bundle.write(folder, check=lambda part: _check(part, config, tokens[1]))
+
+
+def _training_items(dataset: Any) -> NDArray[np.int64]:
+    """Item of each training interaction; a user's first one is in histories alone."""
+    histories: Histories | None = getattr(dataset, "histories", None)
+    if histories is None:
+        return np.asarray(dataset.inter_feat[dataset.iid_field])
+    places = histories.with_firsts(dataset.inter_feat[POSITION].numpy())
+    return histories.items[places]
 
 
 def _check(bundle: Path, config: FofaConfig, token: str) -> None:

@@ -66,12 +66,14 @@ def hits(scores: Tensor, rows: Tensor, items: Tensor, k: int) -> Tensor:
         k: Length of a list.
 
     Returns:
-        1 for an item of the list that is wanted and 0 for others, then the number of those that
+        1 for an item of the list that is wanted and 0 for others, also where fewer than ``k`` items
+        are ranked at all (the rest has a score of ``-inf``), then the number of those that
         the row wants, ``[B, k + 1]``.
     """
     n_rows, n_items = scores.shape
     wanted = (rows.to(scores.device) * n_items + items.to(scores.device)).unique()
     first = torch.arange(n_rows, device=scores.device).unsqueeze(1) * n_items
-    listed = torch.isin(first + scores.topk(k, dim=-1).indices, wanted)
+    top = scores.topk(k, dim=-1)
+    listed = torch.isin(first + top.indices, wanted) & (top.values > -torch.inf)
     counts = torch.bincount(wanted // n_items, minlength=n_rows).unsqueeze(1)
     return torch.cat((listed.long(), counts), dim=1)

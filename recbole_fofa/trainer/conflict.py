@@ -7,7 +7,8 @@ keeps them apart. This measures it while a model trains.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ class GradientConflictMonitor(Hook):
         if step.number % trainer.model.settings.conflict_every:
             return
         devices = [trainer.device] if trainer.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        held = [part for _, holder in holders(trainer.model.network) for part in holder]
+        with torch.random.fork_rng(devices), thawed(held):
             different, same = group_cosines(trainer.model, step.interaction)
         for kept, found in ((self._different, different), (self._same, same)):
             for kind, cosines in found.items():
@@ -119,6 +121,19 @@ def group_cosines(model: Any, interaction: Interaction) -> tuple[Cosines, Cosine
             halves.append((gradients(odd), gradients(users & ~odd)))
     kinds = [kind for kind, _ in held]
     return _cosines(kinds, list(combinations(groups, 2))), _cosines(kinds, halves)
+
+
+@contextmanager
+def thawed(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """For a time all take gradients, those too that this step or epoch does not train."""
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _cosines(kinds: list[str], pairs: list[tuple[list[Tensor], list[Tensor]]]) -> Cosines:

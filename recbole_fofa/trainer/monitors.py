@@ -56,8 +56,9 @@ class StructureMonitor(Hook):
             return {}
         structure, soft = found
         settings = trainer.model.settings
-        # With a budget for all blocks, to keep them all is what was asked for.
+        # With a budget for all blocks, to keep them all is what was asked for; one is always kept.
         is_meant = trainer.model.keep_all or target_keep_rate(settings) == 1.0
+        is_meant = is_meant or structure.shape[1] == 1
         collapsed = not is_meant and is_collapsed(structure)
         if collapsed and not self._is_warned:
             trainer.logger.warning(collapse_message(structure, soft, settings, epoch))

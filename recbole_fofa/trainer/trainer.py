@@ -71,6 +71,8 @@ class FofaTrainer(ResumableTrainer):
 
             with self._around_steps(), explains_the_disk(self.last_model_file):
                 super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+        else:
+            self.eval_collector.data_collect(train_data)  # as RecBole's fit does, for some metrics
         for hook in self.hooks:
             hook.on_train_end(self, valid_data, saved)
         return self.best_valid_score, self.best_valid_result

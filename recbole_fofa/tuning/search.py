@@ -27,7 +27,12 @@ from recbole_fofa.tuning.trials import Trial, TrialBook, claimed
 FIRST_EPOCHS = 4
 """Validations before a trial can be stopped."""
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-_NOT_SEARCHED = ("model", "dataset", "data_path", "seed", "valid_metric", "output_dir")
+DECIMALS = 6
+"""Of trials' scores, and of the run that takes their settings; RecBole's four make them alike."""
+_NOT_SEARCHED = (
+    *("model", "dataset", "data_path", "seed", "valid_metric", "output_dir"),
+    "calibrate_repeat_bias",  # is done after training, to a checkpoint, which trials do not write
+)
 
 
 def tune(
@@ -44,8 +49,8 @@ def tune(
 
     The first trial has the settings as they are given, as far as they lie in the space; optuna's
     tree-structured Parzen estimator proposes the others. A trial that after some epochs is below
-    the median of the earlier ones is stopped. Scores are the best of ``valid_metric``; test data
-    are never looked at.
+    the median of the earlier ones is stopped. Scores are the best of ``valid_metric``, before
+    ``calibrate_repeat_bias``; test data are never looked at.
 
     Args:
         config: Settings of all trials.
@@ -76,7 +81,7 @@ def tune(
     with claimed(folder):
         book = TrialBook(folder, identity)
         best = _search(book, config, space, n_trials, seed=seed, prune=prune, on_trial=on_trial)
-        return best, book.write_best(best, given)
+        return best, book.write_best(best, {"metric_decimal_place": DECIMALS, **given})
 
 
 def _search(
@@ -178,7 +183,7 @@ def _run(
     chosen = {name: _value(values, proposal.params[name]) for name, values in space.items()}
     own = {**chosen, "output_dir": str(folder / f"trial-{number}"), "quiet": True}
     if "metric_decimal_place" not in config.external_config_dict:
-        own["metric_decimal_place"] = 6  # RecBole's four let different trials look equal
+        own["metric_decimal_place"] = DECIMALS
     scores: dict[int, float] = {}
 
     def after_validation(epoch: int, score: float) -> None:
