@@ -159,9 +159,7 @@ def stock_epoch(order: dict[str, Any], threads: int) -> dict[str, Any]:
     """Seconds of stock's first epoch, or of some of its steps times all, and of its validation."""
     from stock_recbole import stock_setting, stock_trainer
 
-    place = Path(order["dataset"])
-    source = place / f"{place.name}.inter.gz" if place.is_dir() else None
-    with stock_setting(threads, source) as folder:
+    with stock_setting(threads, inter_file(Path(order["dataset"]))) as folder:
         trainer, train_data, valid_data, _ = stock_trainer(
             folder,
             anomaly_mode=order["anomaly_mode"],
@@ -175,6 +173,13 @@ def stock_epoch(order: dict[str, Any], threads: int) -> dict[str, Any]:
         trainer._valid_epoch(valid_data)
         seconds = (trained - started) * len(train_data) / n_steps + time.perf_counter() - trained
         return {"seconds_per_epoch": round(seconds, 2)}
+
+
+def inter_file(place: Path) -> Path | None:
+    """Of a plan's data set: a file, or that of a folder; ``None`` for ml-100k, by its name alone."""
+    if place.is_dir():
+        (place,) = place.glob(f"{place.name}.inter*")
+    return place if place.is_file() else None
 
 
 def until_reached(order: dict[str, Any], threads: int) -> dict[str, Any]:

@@ -456,6 +456,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         folders.append(path.with_name(f"{path.stem}-devices"))
         words = ["--profiles", "low,mid", "--ages", "none", "--threads", "1", "-q"]
         assert main(["device-eval", "--checkpoint", str(path), *words]) == 0
+    of_test = (folders[1] / "report.json").read_bytes()
+    valid = ["device-eval", "--checkpoint", str(path), "--split", "valid", *words]
+    assert main(valid) == 0 and (folders[1] / "report.json").read_bytes() == of_test
+    assert path.with_name(f"{path.stem}-devices-valid").is_dir()
     out = capsys.readouterr().out
     assert "chosen per user" in out and "Structures and costs" in out and "report.html" in out
     names = [str(folder) for folder in folders]

@@ -40,7 +40,9 @@ def main(argv: Sequence[str]) -> int:
     path = best_checkpoint(arguments.checkpoint)
     _, model, _, train_data, valid_data, test_data = load_data_and_model(path)
     eval_data = test_data if arguments.split == "test" else valid_data
-    folder = Path(arguments.output_dir or path.with_name(f"{path.stem}-devices"))
+    # A report of validation cases must not take the place of that of the test.
+    suffix = "-devices" if arguments.split == "test" else "-devices-valid"
+    folder = Path(arguments.output_dir or path.with_name(f"{path.stem}{suffix}"))
     try:
         report = evaluate_on_devices(
             model, train_data, eval_data, options, folder, show_progress=not arguments.quiet
