@@ -176,7 +176,7 @@ def stock_epoch(order: dict[str, Any], threads: int) -> dict[str, Any]:
 
 
 def inter_file(place: Path) -> Path | None:
-    """Of a plan's data set: a file, or that of a folder; ``None`` for ml-100k, by its name alone."""
+    """Of a plan's data set: a file, or that of a folder; ``None`` for ml-100k, a mere name."""
     if place.is_dir():
         (place,) = place.glob(f"{place.name}.inter*")
     return place if place.is_file() else None
