@@ -21,6 +21,8 @@ BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 RESULTS = Path(os.environ.get("BENCH_RESULTS") or BENCHMARKS / "results").absolute()
 """Of all lines. Another folder in ``BENCH_RESULTS`` has none yet, so that runs are done anew."""
+# The commit of a line is that of this checkout, so its package is measured, whichever is installed.
+sys.path.insert(0, str(ROOT))
 PROTOCOL = "leave-one-out, full ranking, history not masked"
 
 

@@ -141,6 +141,17 @@ def test_runs_are_done_anew_in_another_folder(benchmarks: Path, tmp_path: Path) 
     assert (tmp_path / "anew" / "results" / "runs.jsonl").is_file()
 
 
+def test_a_checkout_measures_its_own_package(benchmarks: Path, tmp_path: Path) -> None:
+    """Not the installed one: a line says at which commit of the checkout it was measured."""
+    (tmp_path / "recbole_fofa").mkdir()
+    (tmp_path / "recbole_fofa" / "__init__.py").write_text("")
+    program = "import record, recbole_fofa; print(recbole_fofa.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=benchmarks, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"{tmp_path / 'recbole_fofa' / '__init__.py'}\n"
+
+
 def test_defaults_are_those_of_finished_runs() -> None:
     """A finished run is known by what its plan names; under other defaults it would pass for done.
 
