@@ -38,8 +38,8 @@ Written by `python benchmarks/report.py --write` from the lines in `benchmarks/r
 * **A long history helps without costing a request**: 3 % on ml-1m between 20 and 200 items, one
   seed, where the controller keeps 12 % more MACs of its own accord; on amazon-cds not run.
 * **At every budget above the best static network of that cost**: not beyond chance. On ml-100k one
-  model of four blocks is 1 to 5 % ahead of four static networks that have the repeat bias, in the
-  mean of two seeds, and level or up to 2 % behind on validation.
+  model of four blocks is 2 to 5 % ahead of four static networks that have the repeat bias, in the
+  mean of two seeds, and between 2 % ahead and 2 % behind on validation.
 
 ## Accuracy
 
