@@ -66,7 +66,7 @@ def trainer_of(
 def planted_settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     """Long enough to find the ring's rule."""
     long_and_dry = {
-        "epochs": 60,
+        "epochs": 40,
         "learning_rate": 0.01,
         "hidden_dropout_prob": 0.0,
         "attn_dropout_prob": 0.0,
