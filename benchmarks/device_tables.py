@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from record import read_lines
-from table import Line, grouped, of_last_settings, seeds_of, spread, table
+from table import Line, grouped, of_last, seeds_of, spread, table
 
 
 def payloads() -> str:
@@ -42,7 +42,7 @@ WHOLE = "whole blocks, fp32"
 
 def payload_lines() -> list[Line]:
     """Of each data set and kind of payload, the lines of the settings that were run last."""
-    return of_last_settings(read_lines("payload"), _session)
+    return of_last("settings_hash", read_lines("payload"), _session)
 
 
 def _session(line: Line) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 from record import read_lines
-from table import Line, grouped, of_last_settings, origin, seeds_of, spread, table
+from table import Line, grouped, of_last, origin, seeds_of, spread, table
 
 from recbole_fofa.evaluator.compare import holm
 
@@ -96,7 +96,7 @@ def latest_models(study: str | None = None) -> dict[tuple[str, str], list[Line]]
     def key(line: Line) -> tuple[str, str]:
         return line["dataset"], line["model"]
 
-    return grouped(of_last_settings(lines, key), key)
+    return grouped(of_last("settings_hash", lines, key), key)
 
 
 def plan_of(line: Line) -> str:

@@ -24,10 +24,10 @@ def grouped(lines: Iterable[Line], key: Callable[[Line], Any]) -> dict[Any, list
     return {name: list(by_seed.values()) for name, by_seed in groups.items()}
 
 
-def of_last_settings(lines: Sequence[Line], key: Callable[[Line], Any]) -> list[Line]:
-    """Of the lines of each key those with the settings of the last one."""
-    last = {key(line): line.get("settings_hash") for line in lines}
-    return [line for line in lines if line.get("settings_hash") == last[key(line)]]
+def of_last(name: str, lines: Sequence[Line], key: Callable[[Line], Any]) -> list[Line]:
+    """Of the lines of each key those with the value of the last one, such as its settings' hash."""
+    last = {key(line): line.get(name) for line in lines}
+    return [line for line in lines if line.get(name) == last[key(line)]]
 
 
 def spread(lines: Sequence[Line], name: str) -> str:

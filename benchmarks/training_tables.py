@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from record import read_lines
-from table import Line, grouped, of_last_settings, seeds_of, spread, table
+from table import Line, grouped, of_last, seeds_of, spread, table
 
 
 def runs(threads: int) -> list[Line]:
@@ -170,17 +170,15 @@ def _spread_or_none(lines: list[Line] | None) -> str:
 
 def budget_lines() -> list[Line]:
     """Lines of ``budget_curve``, each model's of the settings that were run last."""
-    return of_last_settings(read_lines("budget_curve"), lambda x: (x["budget"], x["model"]))
+    return of_last("settings_hash", read_lines("budget_curve"), lambda x: (x["budget"], x["model"]))
 
 
 def conflict() -> str:
     """Cosines of gradients, weighted by the number of pairs."""
-    lines = read_lines("gradient_conflict")
-    commits = {(line["way"], line["seed"]): line["commit"] for line in lines}
+    lines = of_last("commit", read_lines("gradient_conflict"), lambda x: (x["way"], x["seed"]))
     groups: dict[Any, list[Line]] = {}
     for line in lines:
-        if line["commit"] == commits[line["way"], line["seed"]]:  # the latest run of a seed
-            groups.setdefault((line["way"], line["holder"], line["pairs"]), []).append(line)
+        groups.setdefault((line["way"], line["holder"], line["pairs"]), []).append(line)
     rows = []
     for (way, holder, pairs), lines in groups.items():
         n_pairs = sum(line["n_pairs"] for line in lines)

@@ -124,10 +124,10 @@ def make_candidates(
     without_history = without_history or name != "retrieval"
     unseen = "-unseen" if name == "retrieval" and without_history else ""
     path = folder / f"{kind}-seed{seed}{unseen}.npy"
-    wanted = {"kind": kind, "seed": seed, "cases": cases.digest}
-    wanted |= {"without_history": without_history}
+    wanted: dict[str, Any] = {"kind": kind, "seed": seed, "cases": cases.digest}
+    wanted["without_history"] = without_history
     if name != "uni":
-        wanted |= {"training": cases.training_digest}
+        wanted["training"] = cases.training_digest
     try:
         found = load_candidates(path, cases)
         if vars(found.info).items() >= wanted.items():

@@ -49,8 +49,7 @@ class GradientConflictMonitor(Hook):
         if step.number % trainer.model.settings.conflict_every:
             return
         devices = [trainer.device] if trainer.device.type == "cuda" else []
-        held = [part for _, holder in holders(trainer.model.network) for part in holder]
-        with torch.random.fork_rng(devices), thawed(held):
+        with torch.random.fork_rng(devices):
             different, same = group_cosines(trainer.model, step.interaction)
         for kept, found in ((self._different, different), (self._same, same)):
             for kind, cosines in found.items():
@@ -96,29 +95,30 @@ def group_cosines(model: Any, interaction: Interaction) -> tuple[Cosines, Cosine
     Returns:
         Between groups with different structures, and between halves of one group.
     """
-    adaptation = model.adapt(*model._behaviour(interaction))
-    hidden = model.encode(interaction[model.ITEM_SEQ], adaptation)
-    states = States(hidden, adaptation.repeat_bias)
     held = list(holders(model.network))
     parameters = [parameter for _, part in held for parameter in part]
+    with thawed(parameters):
+        adaptation = model.adapt(*model._behaviour(interaction))
+        hidden = model.encode(interaction[model.ITEM_SEQ], adaptation)
+        states = States(hidden, adaptation.repeat_bias)
 
-    def gradients(users: Tensor) -> list[Tensor]:
-        loss = model.next_item_loss(states, interaction, users)
-        found = torch.autograd.grad(
-            loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        rest = iter(found)
-        return [torch.cat([next(rest).flatten() for _ in part]) for _, part in held]
+        def gradients(users: Tensor) -> list[Tensor]:
+            loss = model.next_item_loss(states, interaction, users)
+            found = torch.autograd.grad(
+                loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            rest = iter(found)
+            return [torch.cat([next(rest).flatten() for _ in part]) for _, part in held]
 
-    groups, halves = [], []
-    _, group_of = (adaptation.structure.detach() > 0).unique(dim=0, return_inverse=True)
-    for group in group_of.unique():
-        users = group_of == group
-        if int(users.sum()) >= SMALLEST_GROUP:
-            groups.append(gradients(users))
-        if int(users.sum()) >= 2 * SMALLEST_GROUP:
-            odd = users & (users.cumsum(0) % 2 == 1)
-            halves.append((gradients(odd), gradients(users & ~odd)))
+        groups, halves = [], []
+        _, group_of = (adaptation.structure.detach() > 0).unique(dim=0, return_inverse=True)
+        for group in group_of.unique():
+            users = group_of == group
+            if int(users.sum()) >= SMALLEST_GROUP:
+                groups.append(gradients(users))
+            if int(users.sum()) >= 2 * SMALLEST_GROUP:
+                odd = users & (users.cumsum(0) % 2 == 1)
+                halves.append((gradients(odd), gradients(users & ~odd)))
     kinds = [kind for kind, _ in held]
     return _cosines(kinds, list(combinations(groups, 2))), _cosines(kinds, halves)
 
