@@ -19,6 +19,11 @@ class RunSettings(BaseModel):
     torch_threads: PositiveInt | None = Field(
         None, description="Number of CPU threads of torch; unset: torch's own choice."
     )
+    preset: str | None = Field(
+        None,
+        description="Shipped settings for a kind of data, in the place of defaults: "
+        "short_histories or long_histories.",
+    )
     resume_from: str | None = Field(
         None, description="Checkpoint to continue training from, or the folder of a stopped run."
     )

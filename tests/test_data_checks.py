@@ -81,7 +81,7 @@ def test_good_files(tmp_path: Path, name: str) -> None:
 
 def test_counts_are_those_of_the_file(tmp_path: Path) -> None:
     report = report_of(write_tiny(tmp_path))
-    assert report == FileReport("tiny", 160, 20, 30, 0, 0, 0, 0, 0)
+    assert report == FileReport("tiny", 160, 20, 30, 0, 0, 0, 0, 0, 8)
     assert report_lines(report) == ["tiny.inter: 160 interactions of 20 users over 30 items"]
 
 
@@ -553,3 +553,22 @@ def test_counts_agree_with_plain_counting(tmp_path: Path, rows: list[tuple[str, 
     assert report.n_items == len({item for _, item, _ in rows})
     assert report.n_exact_duplicates == len(rows) - len(set(rows))
     assert report.n_time_ties == sum(pairs.count(pair) > 1 for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "warns"),
+    [
+        ({}, False),  # RecBole's models have no session windows
+        ({"train_regime": "session", "session_length": 9}, True),
+        ({"train_regime": "session", "session_length": 8}, False),
+        ({"train_regime": "prefix", "session_length": 9}, False),
+        (
+            {"train_regime": "session", "session_length": 9, "session_gap_seconds": 60.0},
+            False,
+        ),
+    ],
+)
+def test_windows_longer_than_histories(tmp_path: Path, changed: Any, warns: bool) -> None:
+    lines = report_lines(report_of(write_tiny(tmp_path), **changed))
+    expected = "warning: half of the users have 8 interactions or fewer, and a session window has"
+    assert [line.startswith(expected) for line in lines[1:]] == [True] * warns

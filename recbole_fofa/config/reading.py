@@ -12,6 +12,7 @@ import yaml
 
 from recbole_fofa.compat import add_dok_update, add_numpy_aliases
 from recbole_fofa.config.known_settings import parent_names, recbole_properties
+from recbole_fofa.config.presets import preset_files
 from recbole_fofa.config.report import ReportedConfig
 from recbole_fofa.config.sources import (
     COMMAND_LINE,
@@ -88,10 +89,10 @@ class ReadingConfig(ReportedConfig):
 
     def _update_internal_config_dict(self, file: str) -> dict[str, Any] | None:
         values: dict[str, Any] | None = super()._update_internal_config_dict(file)
-        path = Path(file).resolve()
-        owner = "recbole " if path.is_relative_to(recbole_properties().resolve()) else ""
-        folder = "" if path.parent.name == "properties" else f"{path.parent.name}/"
-        label = f"{owner}properties/{folder}{path.name}"
+        path, recboles = Path(file).resolve(), recbole_properties().resolve()
+        owner = "recbole " if path.is_relative_to(recboles) else ""
+        folder = recboles if owner else properties_folder().resolve()
+        label = f"{owner}properties/{path.relative_to(folder).as_posix()}"
         self._internal_sources.update(dict.fromkeys(values or (), label))
         return values
 
@@ -108,6 +109,15 @@ class ReadingConfig(ReportedConfig):
         for name in [*parents, model]:
             self._read_if_there(own / "model" / f"{name}.yaml")
         self._read_if_there(own / "dataset" / f"{dataset}.yaml")
+        if self._model_is_known and isinstance(self.external_config_dict.get("preset"), str):
+            self._read_preset(self.external_config_dict["preset"], [*parents, model])
+
+    def _read_preset(self, preset: str, models: list[str]) -> None:
+        try:
+            for file in preset_files(preset, models):
+                self._update_internal_config_dict(str(file))
+        except ConfigError as error:
+            self.faults += error.faults
 
     def _read_if_there(self, file: Path) -> None:
         if file.is_file():

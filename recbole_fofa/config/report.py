@@ -18,8 +18,8 @@ from recbole_fofa.whole_file import write_whole
 DERIVED_UNLESS_GIVEN = frozenset(
     ("gpu_id", "checkpoint_dir", "train_neg_sample_args", "load_col", "data_path", "MODEL_TYPE")
 )
-# How a run began is no part of what it is.
-_NEVER_KEPT = frozenset(("resume_from", *LAUNCH_KEYS))
+# How a run began is no part of what it is; what a preset has set is kept key by key.
+_NEVER_KEPT = frozenset(("resume_from", "preset", *LAUNCH_KEYS))
 
 
 class ReportedConfig(Config):
@@ -47,8 +47,8 @@ class ReportedConfig(Config):
         """Return the settings as a ``config_dict`` that builds this config again.
 
         Defaults are included, so that the copy does not change when they do; what is derived is
-        not, nor how the run began (``resume_from``, ``nproc``). A model that was given as a class
-        must be given again.
+        not, nor how the run began (``resume_from``, ``preset``, ``nproc``). A model that was given
+        as a class must be given again.
         """
         kept = {
             key: plain(value)

@@ -6,7 +6,8 @@ header line that puts it right.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from recbole_fofa.data.atomic_file import (
@@ -57,6 +58,7 @@ def inspect_files(files: DatasetFiles, settings: Settings) -> tuple[list[str], F
     report = inspection.report()
     if report is not None:
         inspection.faults += _topk_faults(report, files, settings)
+        report = replace(report, warnings=(*report.warnings, *_length_warnings(report, settings)))
     return list(dict.fromkeys(inspection.faults)), report
 
 
@@ -222,6 +224,19 @@ def _topk_faults(report: FileReport, files: DatasetFiles, settings: Settings) ->
         f"topk: {largest} is more than the {report.n_items} items of {files.name}.inter: "
         f"the largest k allowed is {report.n_items}; set topk: {kept}"
     ]
+
+
+def _length_warnings(report: FileReport, settings: Settings) -> Iterator[str]:
+    """Windows that are longer than histories begin at their first item."""
+    length = settings.get("session_length")
+    is_cut = settings.get("train_regime") == "session" and not settings.get("session_gap_seconds")
+    if is_cut and isinstance(length, int) and length > report.median_length:
+        yield (
+            f"half of the users have {report.median_length} interactions or fewer, and a session "
+            f"window has up to {length} (session_length): adaptation, which reads what lies before "
+            "it, has little to learn from; begin with preset: short_histories, or set "
+            "session_length to less"
+        )
 
 
 def _strings(value: object) -> list[str]:

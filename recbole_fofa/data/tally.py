@@ -28,6 +28,7 @@ class FileReport:
         n_float32_ties: Further rows that would do so once timestamps are cast to float32.
         n_blank_ids: Rows without a user or an item; RecBole drops them.
         n_blank_times: Rows without a timestamp.
+        median_length: Interactions that half of the users do not exceed.
         warnings: Other things to tell the user, one line each.
     """
 
@@ -40,6 +41,7 @@ class FileReport:
     n_float32_ties: int
     n_blank_ids: int
     n_blank_times: int
+    median_length: int
     warnings: tuple[str, ...] = ()
 
 
@@ -127,6 +129,7 @@ class Tally:
             n_float32_ties=rounded - ties,
             n_blank_ids=self.blank_ids.count,
             n_blank_times=int(times.isna().sum()) if "time" in rows else 0,
+            median_length=int(rows["user"].value_counts().median()),
             warnings=warnings,
         )
 
