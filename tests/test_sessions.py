@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_files import write_tiny
+from data_files import interactions, write_inter
 from hypothesis import given
 from hypothesis import strategies as st
-from recbole.data.dataset import SequentialDataset
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.utils import init_seed
 from small import cycle_settings
 
 from recbole_fofa.data.dataset import ADAPT_PREFIX, POSITION
@@ -20,6 +21,7 @@ from recbole_fofa.data.sequences import Histories
 from recbole_fofa.data.session_loader import TARGETS, SessionLoader, draw_windows, training_ranges
 from recbole_fofa.errors import DataError
 from recbole_fofa.quick_start import checked_config, prepare_data
+from recbole_fofa.registry import get_dataset_class
 
 lengths_of_users = st.lists(st.integers(2, 30), min_size=1, max_size=8)
 
@@ -124,21 +126,44 @@ def test_training_targets_must_be_the_earliest() -> None:
         training_ranges(dataset)
 
 
-def test_lazy_prefixes_equal_recboles_copies(tmp_path: Path) -> None:
-    write_tiny(tmp_path)
-    folder = tmp_path / "tiny"
-    settings = {"dataset": str(folder), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "quiet": True}
-    config = checked_config("SASRec", config_dict=settings)
-    parts = [loader._dataset for loader in prepare_data(config)]
-    stock = SequentialDataset(config).build()
-    for ours, theirs in zip(parts, stock, strict=True):
-        rows, expected = ours[np.arange(len(ours))], theirs[np.arange(len(theirs))]
-        ours_order = np.lexsort((rows["item_length"], rows["item_id"], rows["user_id"]))
-        their_order = np.lexsort(
-            (expected["item_length"], expected["item_id"], expected["user_id"])
-        )
-        for field in ("item_length", "item_id_list"):
-            assert torch.equal(rows[field][ours_order], expected[field][their_order])
+def write_shuffled(folder: Path) -> Path:
+    """Users and items as they fall, at times that stay apart in float32."""
+    rows = [[user, item, 2 * time] for time, (user, item, _) in enumerate(interactions(n_items=7))]
+    return write_inter(folder, "shuffled", np.random.default_rng(3).permutation(rows).tolist())
+
+
+LATER = {"order": "TO", "mode": "full"}
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("SASRec", {}),
+        ("SASRec", {"rm_dup_inter": "last"}),
+        ("SASRec", {"eval_args": {**LATER, "group_by": "none", "split": {"RS": [0.7, 0.2, 0.1]}}}),
+        ("SASRec", {"eval_args": {**LATER, "group_by": "user", "split": {"TS": [0.7, 0.2, 0.1]}}}),
+        ("BPR", {"rm_dup_inter": "first"}),
+        ("BPR", {"eval_args": {**LATER, "group_by": "none", "split": {"RS": [0.7, 0.2, 0.1]}}}),
+        ("BPR", {"eval_args": {**LATER, "group_by": "user", "split": {"RS": [0.7, 0.2, 0.1]}}}),
+        ("BPR", {"eval_args": {**LATER, "split": {"LS": "valid_and_test"}}}),
+    ],
+)
+def test_splits_are_recboles(tmp_path: Path, model: str, changes: dict[str, Any]) -> None:
+    """The same rows in the same order, under the same numbers: a seed gives RecBole's result."""
+    given_settings = {"MAX_ITEM_LIST_LENGTH": 5, "topk": 3, "valid_metric": "MRR@3", **changes}
+    config = checked_config(model, str(write_shuffled(tmp_path)), config_dict=given_settings)
+    own = get_dataset_class(config)
+    assert own is not None
+    init_seed(1, True)
+    ours = own(config).build()
+    init_seed(1, True)
+    stock = (SequentialDataset if model == "SASRec" else Dataset)(config).build()
+    for part, expected in zip(ours, stock, strict=True):
+        for field in ("user_id", "item_id"):
+            assert list(part.field2id_token[field]) == list(expected.field2id_token[field])
+        rows, their_rows = part[np.arange(len(part))], expected[np.arange(len(expected))]
+        for field in their_rows.columns:
+            assert torch.equal(rows[field], their_rows[field]), field
 
 
 def test_order_is_that_of_the_float64_time(tmp_path: Path) -> None:
@@ -154,6 +179,23 @@ def test_order_is_that_of_the_float64_time(tmp_path: Path) -> None:
     names = test._dataset.id2token("item_id", row["item_id_list"][0, :7].numpy())
     assert list(names) == [f"i{n}" for n in range(7)]
     assert test._dataset.id2token("item_id", row["item_id"].numpy())[0] == "i7"
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_no_part_of_a_global_split_is_later_than_the_next(tmp_path: Path, model: str) -> None:
+    """Users take turns every second, which float32 rounds to 128 of them."""
+    rows = [[f"u{n % 10}", f"i{n % 7}", 1_700_000_000 + n] for n in range(400)]
+    settings = {
+        "eval_args": {**LATER, "group_by": "none", "split": {"RS": [0.7, 0.2, 0.1]}},
+        **{"topk": 3, "valid_metric": "MRR@3", "seed": 3},
+    }
+    config = checked_config(model, str(write_inter(tmp_path, "close", rows)), config_dict=settings)
+    own = get_dataset_class(config)
+    assert own is not None
+    parts = own(config).build()
+    users = np.concatenate([part.inter_feat["user_id"].numpy() for part in parts])
+    expected = [1 + n % 10 for n in range(10 if model == "SASRec" else 0, 400)]
+    assert users.tolist() == expected  # sequential models have no target in a user's first item
 
 
 def test_empty_part_stops_before_training(tmp_path: Path) -> None:

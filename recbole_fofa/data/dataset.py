@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
@@ -30,10 +31,16 @@ SEEN_PREFIX = "seen_"
 
 
 class OrderedMixin(Dataset):
-    """Order by (user, time) in float64, file order among ties, before RecBole casts to float32.
+    """Order in time is that of float64, file order among ties; RecBole casts to float32 first.
 
-    Everything RecBole sorts later it sorts stably by the same keys, so this order survives.
+    Rows stay where RecBole has them until it sorts them, so that users and items have the numbers
+    that it gives them, by their first rows.
     """
+
+    _times: NDArray[np.float64] | None = None
+    """Of each row, before they are cast or scaled; ``None`` if there are none."""
+    _ranks: IntArray
+    """Each row's place in the order of time."""
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         with _plain_files(Path(dataset_path), token) as folder:
@@ -48,25 +55,46 @@ class OrderedMixin(Dataset):
         if self.benchmark_filename_list is not None:
             self._cut_benchmark_lists()
         elif self.time_field in self.inter_feat and self.uid_field in self.inter_feat:
-            self._order()
+            self._fill_times()
 
-    def _order(self) -> None:
-        rows = self.inter_feat
-        users = rows[self.uid_field]
-        if rows[self.time_field].isna().any():  # checked before; here only if it is to be filled
-            filled = rows.groupby(users, sort=False)[self.time_field].ffill()
-            rows[self.time_field] = filled.fillna(rows[self.time_field].min())
-        # Users stay in the order of their first row: RecBole numbers them by appearance.
-        order = np.lexsort((rows[self.time_field].to_numpy(), users.factorize()[0]))
-        self.inter_feat = rows.iloc[order].reset_index(drop=True)
+    def _fill_times(self) -> None:
+        """Blank times, which are refused beforehand unless ``missing_time`` says otherwise."""
+        rows, time = self.inter_feat, self.time_field
+        if rows[time].isna().any():
+            filled = rows.groupby(rows[self.uid_field], sort=False)[time].ffill()
+            rows[time] = filled.fillna(rows[time].min())
 
     def _remove_duplication(self) -> None:
         """Stable where RecBole's quicksort is not (rm_dup_inter: first or last)."""
         keep = self.config["rm_dup_inter"]
-        if keep is not None:
-            self.inter_feat = self.inter_feat.drop_duplicates(
-                subset=[self.uid_field, self.iid_field], keep=keep
-            )
+        if keep is None:
+            return
+        rows = self.inter_feat
+        if self.time_field in rows:
+            rows = rows.sort_values(self.time_field, kind="stable")
+        self.inter_feat = rows.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
+
+    def _remap_ID_all(self) -> None:
+        super()._remap_ID_all()
+        if self.benchmark_filename_list is None and self.time_field in self.inter_feat:
+            self._times = self.inter_feat[self.time_field].to_numpy(np.float64, copy=True)
+            self._ranks = np.empty(len(self._times), np.int64)
+            self._ranks[np.argsort(self._times, kind="stable")] = np.arange(len(self._times))
+
+    def sort(self, by: Any, ascending: Any = True) -> None:
+        """RecBole's sort of all rows by time, before they are split, in float64."""
+        if self._times is None or by != self.time_field or ascending is not True:
+            super().sort(by, ascending)
+        else:
+            order = np.argsort(self._ranks)
+            self.inter_feat = self.inter_feat[torch.from_numpy(order)]
+            self._ranks, self._times = self._ranks[order], self._times[order]
+
+    def copy(self, new_inter_feat: Any) -> Any:
+        """A part of the split, whose rows the times are no longer those of."""
+        part = super().copy(new_inter_feat)
+        part._times = None
+        return part
 
     def _fill_nan(self) -> None:
         """RecBole's rule, by assignment: its chained fills do nothing under pandas 3."""
@@ -115,23 +143,17 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
 
     histories: Histories | None = None
 
-    def _normalize(self) -> None:
-        """Keep the raw times: session gaps are in seconds, and RecBole scales to [0, 1]."""
-        if self.time_field in self.inter_feat:
-            self._raw_times = self.inter_feat[self.time_field].to_numpy(dtype=np.float64)
-        super()._normalize()
-
     def data_augmentation(self) -> None:
         """One row per prefix: ``u, <i1 .. i(t-1)> | i_t``, without copying the prefixes."""
         self._aug_presets()
         self._check_field("uid_field", "time_field")
-        users = self.inter_feat[self.uid_field].numpy()
-        order = np.argsort(users, kind="stable")
+        assert self._times is not None  # of the field that was just checked
+        order = np.lexsort((self._ranks, self.inter_feat[self.uid_field].numpy()))
         flat = self.inter_feat[torch.from_numpy(order)]
         self.histories = Histories.of(
             flat[self.uid_field].numpy(),
             flat[self.iid_field].numpy(),
-            self._raw_times[order],
+            self._times[order],
         )
         self._flat_lists = {
             f"{field}{self.config['LIST_SUFFIX']}": flat[field]
@@ -150,6 +172,7 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
             )
         )
         self.inter_feat = rows
+        self._times, self._ranks = self._times[order][targets], self._ranks[order][targets]
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         if self.histories is None:
