@@ -8,6 +8,7 @@ from logging import getLogger
 from typing import Any
 
 from recbole.data import create_dataset
+from recbole.data.dataloader import NegSampleEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
@@ -46,8 +47,10 @@ def _evaluation_loader(config: FofaConfig, name: str, dataset: Any, sampler: Any
         if sequential and config["eval_args"]["mode"][name] == "full":
             size = min(size, len(dataset))  # so that one batch for all is not one process's
         size = -(-size // n_processes)
+    loader = get_dataloader(config, name)
+    dataset.full_width = issubclass(loader, NegSampleEvalDataLoader)
     with _changed(config, "eval_batch_size", size):
-        return get_dataloader(config, name)(config, dataset, sampler, shuffle=False)
+        return loader(config, dataset, sampler, shuffle=False)
 
 
 def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:

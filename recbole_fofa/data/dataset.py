@@ -139,9 +139,12 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
 
     Attributes:
         histories: All users' items and times in order; ``None`` for benchmark files.
+        full_width: Whether the further lists are as wide as they can be, and not as the longest
+            that is read at a time, for loaders that put single users' rows together.
     """
 
     histories: Histories | None = None
+    full_width = False
 
     def data_augmentation(self) -> None:
         """One row per prefix: ``u, <i1 .. i(t-1)> | i_t``, without copying the prefixes."""
@@ -188,7 +191,8 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
             (SEEN_PREFIX, self.seen_length),
         ):
             if length:
-                rows.interaction.update(latest_items(self, prefix, positions, length))
+                width = length if self.full_width else None
+                rows.interaction.update(latest_items(self, prefix, positions, length, width))
         return self.join(rows) if join else rows
 
     def _add_lists(self, rows: Interaction, positions: np.ndarray) -> None:
@@ -236,14 +240,18 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
 
 
 def latest_items(
-    dataset: FofaSequentialDataset, prefix: str, positions: IntArray, length: int
+    dataset: FofaSequentialDataset,
+    prefix: str,
+    positions: IntArray,
+    length: int,
+    width: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """Fields with the latest items before each position, and with their numbers."""
     histories = cast(Histories, dataset.histories)
     lengths = histories.n_before(positions, length)
     return {
         prefix + dataset.iid_field + dataset.config["LIST_SUFFIX"]: histories.before(
-            positions, length
+            positions, length, width
         ),
         prefix + dataset.item_list_length_field: torch.from_numpy(lengths),
     }

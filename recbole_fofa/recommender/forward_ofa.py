@@ -123,10 +123,12 @@ class ForwardOFA(SequenceRecommender):
 
     def structures(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Structure ``[B, L]`` and soft keep probabilities ``[B, L]`` of a batch's users."""
-        adaptation = self.adapt(*self._behaviour(interaction))
+        distinct, back = self.distinct_rows(interaction)
+        adaptation = self.adapt(*self._behaviour(distinct))
+        structure = adaptation.structure[back]
         if adaptation.logits is None:
-            return adaptation.structure, adaptation.structure
-        return adaptation.structure, keep_probabilities(adaptation.logits)
+            return structure, structure
+        return structure, keep_probabilities(adaptation.logits)[back]
 
     def non_finite_parts(self, interaction: Any) -> Iterator[str]:
         """Names of all parameters, learned and generated, that hold NaN or infinity."""

@@ -13,7 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_fofa.data.dataset import ADAPT_PREFIX, SEEN_PREFIX
+from recbole_fofa.data.dataset import ADAPT_PREFIX, POSITION, SEEN_PREFIX
 from recbole_fofa.data.session_loader import NEGATIVES, TARGETS
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.model.batch import WHOLE, Batch
@@ -111,14 +111,30 @@ class SequenceRecommender(SequentialRecommender):
 
     def predict(self, interaction: Any) -> Tensor:
         """Score of each row's own item, ``[B]``."""
-        vectors, repeats = self._scored_states(interaction)
-        return _own_scores(vectors, interaction[self.ITEM_ID], self.item_embedding.weight, repeats)
+        distinct, back = self.distinct_rows(interaction)
+        vectors, repeats = self._scored_states(distinct)
+        if repeats is not None:
+            repeats = Repeats(repeats.seen[back], repeats.bias[back])
+        items, table = interaction[self.ITEM_ID], self.item_embedding.weight
+        return _own_scores(vectors[back], items, table, repeats)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, ``[B, N]``."""
         vectors, repeats = self._scored_states(interaction)
         scores = vectors @ self.item_embedding.weight.T
         return scores if repeats is None else repeats.added_to(scores)
+
+    def distinct_rows(self, interaction: Any) -> tuple[Interaction, Tensor]:
+        """Rows of different histories, and for each row of the batch its like among them, ``[B]``.
+
+        Where a target is ranked among sampled items, a history comes once for each of them.
+        """
+        if POSITION not in interaction:  # files split beforehand
+            return interaction, torch.arange(len(interaction), device=self.device)
+        positions, back = interaction[POSITION].unique(return_inverse=True)
+        rows = torch.arange(len(back), device=back.device)
+        first = torch.zeros_like(positions).scatter_(0, back, rows)
+        return interaction[first], back
 
     def _scored_states(self, interaction: Any) -> tuple[Tensor, Repeats | None]:
         """The states that are scored, ``[B, D]``: of :meth:`users_at_once` at a time.
