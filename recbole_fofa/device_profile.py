@@ -18,7 +18,7 @@ SHIPPED = properties_folder() / "device"
 class DeviceProfile(BaseModel):
     """What one class of devices can hold and spend."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
@@ -58,7 +58,7 @@ def load_profile(name_or_path: str) -> DeviceProfile:
     if not path.is_file():
         names = shipped_profiles()
         near = difflib.get_close_matches(name_or_path, names, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else "."
         raise ConfigError(
             f"no device profile '{name_or_path}'{hint} Shipped: {', '.join(names)}; or the path "
             "of a .yaml file of your own"

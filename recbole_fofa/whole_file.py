@@ -22,13 +22,15 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     A killed process leaves ``<path>.part`` behind, which the next write to ``path`` replaces.
 
     Args:
-        path: What is there at the end; an older file of that name is never half replaced.
+        path: What is there at the end; an older file of that name is never half replaced. A link
+            stays one: what it names is written.
         durable: Whether the file is on the disk, not only in memory, when this returns. It costs
             some milliseconds; without it a power cut may leave an empty file.
 
     Raises:
         OutputError: The file cannot be written; what stood there before is whole.
     """
+    path = regular_file(path)
     part = path.with_name(path.name + ".part")
     try:
         with names_the_file(path):
@@ -48,6 +50,18 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write some bytes; see :func:`whole_file`."""
     with whole_file(path, durable=durable) as part:
         part.write_bytes(data)
+
+
+def regular_file(path: Path) -> Path:
+    """Where a file of this name is written, through all links.
+
+    Raises:
+        OutputError: What is there is a device or a pipe, which a file would replace.
+    """
+    real = Path(os.path.realpath(path))
+    if real.exists() and not (real.is_file() or real.is_dir()):
+        raise OutputError(f"{path} is no regular file, and would be replaced by one: name another")
+    return real
 
 
 @contextmanager

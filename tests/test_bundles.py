@@ -45,6 +45,15 @@ def test_popularity_counts_first_items_too(tmp_path: Path) -> None:
     assert sum(counts) == len(train._dataset) + (matrix.sum(1) > 0).sum()
 
 
+def test_a_bundle_goes_where_a_link_points(tmp_path: Path) -> None:
+    trainer, (train, *_) = trainer_of(tmp_path)
+    (tmp_path / "current").symlink_to(tmp_path / "v1")
+    (tmp_path / "v1").mkdir()
+    for _ in range(2):
+        write_bundle(tmp_path / "current", trainer.model, trainer.config, train._dataset, {})
+        assert (tmp_path / "current").is_symlink() and (tmp_path / "v1" / MANIFEST).is_file()
+
+
 class Astray(ForwardOFA):
     """A model that misses something that a history alone does not bring."""
 

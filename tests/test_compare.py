@@ -155,6 +155,11 @@ def test_results_of_equal_folder_names_stay_apart(tmp_path: Path) -> None:
         compare([operand(texts[0]), operand(texts[1]), operand(texts[1])])
 
 
+def test_a_folder_may_have_a_hash_in_its_name(tmp_path: Path) -> None:
+    text = result(tmp_path / "run#1", [0.1, 0.2])
+    assert operand(text).folder == operand(f"{text}#SASRec").folder == tmp_path / "run#1"
+
+
 @pytest.mark.parametrize("step", [1.0, 0.1])
 def test_equal_differences_have_no_effect_size(tmp_path: Path, step: float) -> None:
     values = [0.1 * n for n in range(6)]

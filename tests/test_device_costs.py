@@ -206,6 +206,7 @@ def resized(model: Any, n_layers: int) -> Any:
     [
         ("name: a b", "name: String should match pattern"),
         ("max_macs: -3", "max_macs: Input should be greater than 0"),
+        ("max_macs: true", "max_macs: Input should be a valid integer"),
         ("max_mac: 3", "max_mac: Extra inputs are not permitted; known keys: name, max_macs"),
         ("precision: bf16", "precision: Input should be 'fp32', 'fp16' or 'int8'"),
         ("- 3", "expected 'key: value' lines"),

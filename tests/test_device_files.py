@@ -323,6 +323,22 @@ def test_unknown_items_to_cache(tmp_path: Path) -> None:
         make_bundle(model, FREE, tokens, [tokens[1], "nothing"])
 
 
+def test_odd_requests_are_refused(tmp_path: Path) -> None:
+    device, answer, _, tokens = device_and_answer(tmp_path)
+    tokens = tokens[1:]
+    device.apply(memoryview(answer))  # what sockets and maps of memory give
+    assert DeviceRuntime(bytearray(device.bundle.to_bytes())).bundle.info == device.bundle.info
+    assert len(device.recommend(tokens[:2], tokens, np.int64(3))) == 3
+    for k in (-1, 0, 1.5, True):
+        with pytest.raises(DeviceError, match="k must be"):
+            device.recommend(tokens[:2], tokens, k)
+    with pytest.raises(DeviceError, match="candidates must be a list"):
+        device.score(tokens[:2], tokens[0])
+    for ask in (device.uplink, lambda recent: device.score(recent, tokens)):
+        with pytest.raises(DeviceError, match="a history must be a list"):
+            ask(tokens[0])
+
+
 def test_a_payload_of_another_model_is_refused(tmp_path: Path) -> None:
     model, tokens = model_and_tokens(tmp_path)
     info = make_bundle(model, FREE, tokens).info

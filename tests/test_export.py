@@ -27,6 +27,7 @@ from recbole_fofa.device.runtime import DeviceRuntime
 from recbole_fofa.device_profile import load_profile
 from recbole_fofa.errors import ConfigError, DeviceError
 from recbole_fofa.quick_start import load_data_and_model, run_recbole_fofa
+from recbole_fofa.whole_file import held
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,21 @@ def test_files_that_were_lost_are_written_again(checkpoint: Path, tmp_path: Path
     assert files_of(tmp_path / "x") == before
 
 
+def test_two_exports_do_not_write_to_one_folder(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--users", "u1", "u2", "u3"]
+    assert export(checkpoint, tmp_path / "x", *words) == 0
+    before = files_of(tmp_path / "x")
+    with held(tmp_path / "x"):
+        assert export(checkpoint, tmp_path / "x", *words) == 2
+    assert "is being written by another process" in capsys.readouterr().err
+    manifest = tmp_path / "x/manifest.jsonl"
+    manifest.write_bytes(2 * manifest.read_bytes())  # as two of them once left it
+    assert export(checkpoint, tmp_path / "x", *words) == 0
+    assert files_of(tmp_path / "x") == before
+
+
 def test_damaged_graphs_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     assert export(checkpoint, tmp_path / "x", "--format", "onnx", "--users", "u1") == 0
     bundle = BaseBundle.from_bytes((tmp_path / "x/base.safetensors").read_bytes())
@@ -175,6 +191,9 @@ def test_users_by_name_and_by_file(checkpoint: Path, tmp_path: Path) -> None:
     assert export(checkpoint, tmp_path / "a", "--users", "u7", "u3") == 0
     assert export(checkpoint, tmp_path / "b", "--users_file", str(tmp_path / "users.txt")) == 0
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    (tmp_path / "users.txt").write_bytes(b"\xef\xbb\xbfu7\r\n\r\nu3\r\n")
+    assert export(checkpoint, tmp_path / "c", "--users_file", str(tmp_path / "users.txt")) == 0
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "c")
     assert set(files_of(tmp_path / "a")) == {
         "base.safetensors",
         "export.json",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import files_of_at_most
 from run_files import checkpoints, equal_states, outcome
 from small import cycle_settings, trainer_of
 
@@ -25,18 +24,6 @@ from recbole_fofa.tuning.space import Range
 from recbole_fofa.whole_file import write_whole
 
 ROOT = Path(__file__).parent.parent
-
-
-@contextmanager
-def files_of_at_most(count: int) -> Iterator[None]:
-    """Writes beyond so many bytes of a file fail, as they do on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
 
 # Folders and disks, before training
 

@@ -16,7 +16,7 @@ from device_models import FREE, histories, model_and_tokens, padded
 from recbole_fofa.cloud.assemble import assemble, make_bundle
 from recbole_fofa.cloud.onnx_graph import make_graph, make_standalone_graph
 from recbole_fofa.cloud.service import CloudService
-from recbole_fofa.device.onnx_engine import OnnxEngine
+from recbole_fofa.device.onnx_engine import OnnxEngine, StandaloneEngine
 from recbole_fofa.device.payload import user_network
 from recbole_fofa.device.runtime import DeviceRuntime, NumpyEngine
 from recbole_fofa.errors import DeviceError
@@ -135,6 +135,29 @@ def test_a_standalone_graph_needs_no_weights(tmp_path: Path, backbone: str) -> N
         backbone_size = sum(p.numel() for p in model.network.backbone.parameters())
         blocks = sum(structure) * model.network.backbone.blocks[0].size
         assert blocks <= held <= blocks + backbone_size + 16 + 200
+
+
+def test_a_standalone_graph_of_another_user_is_refused(tmp_path: Path) -> None:
+    model, tokens = model_and_tokens(tmp_path, repeat_bias="generated")
+    bundle = make_bundle(model, FREE, tokens)
+    payloads = [
+        assemble(model, bundle.info, structure, torch.randn(16))
+        for structure in ((1, 0, 0), (0, 1, 0), (1, 0, 0))
+    ]
+    device = DeviceRuntime(bundle, StandaloneEngine(make_standalone_graph(bundle, payloads[0])))
+    device.apply(payloads[0])
+    assert device.score(tokens[1:3], tokens[1:]).shape == (len(tokens) - 1,)
+    for payload in payloads[1:]:  # of another structure; of another repeat bias
+        device.apply(payload)
+        with pytest.raises(DeviceError, match="is not of the payload's user"):
+            device.score(tokens[1:3], tokens[1:])
+    with torch.no_grad():
+        model.item_embedding.weight[3, 0] += 1
+    other = make_bundle(model, FREE, tokens)
+    with pytest.raises(DeviceError, match=f"the engine is of model {bundle.info.base}"):
+        DeviceRuntime(other, StandaloneEngine(make_standalone_graph(bundle, payloads[0])))
+    with pytest.raises(DeviceError, match="is no user's own"):
+        StandaloneEngine(make_graph(bundle, 1))
 
 
 def test_padding_is_never_read(tmp_path: Path) -> None:

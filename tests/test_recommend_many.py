@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from disks import files_of_at_most
 from hypothesis import given
 from hypothesis import strategies as st
 from ring_bundle import FIXTURE_IS_READ_ONLY, TOKENS
@@ -211,6 +212,38 @@ def test_what_cannot_take_the_lists_is_told_first(bundle: Path, tmp_path: Path) 
         with pytest.raises(DataError, match=said):
             recommend_many(load(bundle), source, tmp_path / name, show_progress=False)
     assert source.read_text() == before and sorted(tmp_path.iterdir()) == found
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is no regular file"):
+        recommend_many(load(bundle), source, tmp_path / "pipe", show_progress=False)
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "new.jsonl.part").touch()
+    with pytest.raises(DataError, match=r"new\.jsonl\.job beside it: remove"):
+        recommend_many(load(bundle), source, tmp_path / "new.jsonl", show_progress=False)
+
+
+def test_lists_go_where_a_link_points(recommender: Recommender, tmp_path: Path) -> None:
+    source = tmp_path / "histories.txt"
+    write_histories(source, 3)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "lists.jsonl").symlink_to(tmp_path / "disk" / "today.jsonl")
+    recommend_many(recommender, source, tmp_path / "lists.jsonl", show_progress=False)
+    assert (tmp_path / "lists.jsonl").is_symlink()
+    assert len((tmp_path / "disk" / "today.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_full_disk_is_told_in_one_line_and_gone_on_from(
+    bundle: Path, tmp_path: Path, capsys: Any
+) -> None:
+    source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
+    write_histories(source, 3000)
+    words = ["--histories", str(source), "--output", str(target), "-k", "3"]
+    with files_of_at_most(250_000):
+        assert recommend(bundle, *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {target} cannot be written") and said.count("\n") == 1
+    assert recommend(bundle, *words) == 0
+    assert "were there already" in capsys.readouterr().out
+    assert len(target.read_text().splitlines()) == 3000
 
 
 def test_all_that_follows_the_first_tab_is_history(
@@ -264,3 +297,25 @@ def test_one_history_on_the_command_line(bundle: Path, capsys: Any) -> None:
     assert "--output" in capsys.readouterr().err
     assert recommend(bundle, "--histories", "nosuch", "--output", "x") == 2
     assert "nosuch cannot be read" in capsys.readouterr().err
+
+
+def test_candidates_of_a_file_are_one_a_line(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "candidates.txt"
+    file.write_bytes(b"\xef\xbb\xbfi2\r\n\r\ni3\r\n")
+    assert recommend(bundle, "--history", "i1", "--candidates", str(file)) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(line.split()[1] for line in lines) == ["i2", "i3"]
+    file.write_text("i2 i3\n")
+    with pytest.warns(UserWarning, match="1 of 1 candidates"):
+        assert recommend(bundle, "--history", "i1", "--candidates", str(file)) == 0
+    file.write_text("\n")
+    assert recommend(bundle, "--history", "i1", "--candidates", str(file)) == 2
+    assert f"--candidates {file} names no item" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--output", "lists.jsonl"], ["--shard", "2/3"]])
+def test_what_is_for_files_of_histories_is_refused(
+    bundle: Path, capsys: Any, words: list[str]
+) -> None:
+    assert recommend(bundle, "--history", "i1", *words) == 2
+    assert "--output and --shard are for --histories" in capsys.readouterr().err

@@ -206,6 +206,20 @@ def test_faults_of_a_call(bundle: Path, tmp_path: Path) -> None:
         load(checkpoint)
 
 
+def test_histories_may_be_anything_that_gives_them(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    histories = [["i1"], ["i2", "i3"], []]
+    expected = recommender.recommend(histories, 3)
+    assert recommender.recommend((one for one in histories), np.int64(3)) == expected
+    assert recommender.recommend(map(tuple, histories), 3) == expected
+    with pytest.raises(DataError, match="give the dict's values"):
+        recommender.recommend({"anna": ["i1"]})
+    profile = tmp_path / "free.yaml"
+    profile.write_text("precision: fp32\n")
+    assert recommender.recommend(["i1"], 3, profile=profile).items == expected[0].items
+
+
 def test_a_model_without_structures_has_no_profiles(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="SASRec has no structures"):
         load(bundle_of(tmp_path, "SASRec", epochs=1)).recommend([["i1"]], profile="low")

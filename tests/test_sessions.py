@@ -198,6 +198,21 @@ def test_no_part_of_a_global_split_is_later_than_the_next(tmp_path: Path, model:
     assert users.tolist() == expected  # sequential models have no target in a user's first item
 
 
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_rows_without_an_id_are_dropped_and_no_others(tmp_path: Path, model: str) -> None:
+    rows = interactions()
+    rows[3][0], rows[100][1], rows[-1][1] = "", "", ""
+    folder = write_inter(tmp_path, "blank", rows)
+    config = checked_config(model, str(folder), config_dict={"MAX_ITEM_LIST_LENGTH": 5})
+    own = get_dataset_class(config)
+    assert own is not None
+    whole = own(config)
+    users = whole.id2token("user_id", whole.inter_feat["user_id"].to_numpy())
+    items = whole.id2token("item_id", whole.inter_feat["item_id"].to_numpy())
+    kept = [row[:2] for number, row in enumerate(rows) if number not in (3, 100, len(rows) - 1)]
+    assert list(map(list, zip(users, items, strict=True))) == kept
+
+
 def test_empty_part_stops_before_training(tmp_path: Path) -> None:
     folder = tmp_path / "two"
     folder.mkdir()

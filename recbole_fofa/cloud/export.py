@@ -24,7 +24,7 @@ from recbole_fofa.device.uplink import uplink_size
 from recbole_fofa.device_profile import DeviceProfile
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
-from recbole_fofa.whole_file import flush_all, names_the_file, write_whole
+from recbole_fofa.whole_file import flush_all, held, names_the_file, write_whole
 
 CHUNK = 256
 """Users adapted at once. Never cut otherwise: the last digits depend on who is in a batch."""
@@ -67,23 +67,41 @@ def export(
 
     Raises:
         ConfigError: If the folder holds another export, or nothing fits the profile.
-        OutputError: If a file cannot be written; the export can be continued.
+        OutputError: If a file cannot be written, or another process writes to the folder; the
+            export can be continued.
     """
     model.eval()
     folder = Path(output_dir)
     places = range(len(people)) if places is None else places
     bundle = make_bundle(model, profile, people.item_tokens)
     _begin(folder, bundle, people, places, form)
-    write_whole(folder / BUNDLE, bundle.to_bytes())
-    if form == "onnx":
-        _write_graphs(folder, bundle)
+    with held(folder):
+        write_whole(folder / BUNDLE, bundle.to_bytes())
+        if form == "onnx":
+            _write_graphs(folder, bundle)
+        bar = tqdm(total=len(places), desc="export", unit="user", disable=not show_progress)
+        with bar:
+            _write_users(model, people, folder, bundle, places, form, bar)
+        flush_all()
+    return folder / MANIFEST
+
+
+def _write_users(
+    model: ForwardOFA,
+    people: People,
+    folder: Path,
+    bundle: BaseBundle,
+    places: range,
+    form: str,
+    bar: Any,
+) -> None:
+    """A payload and a line for each, from the first that is not there yet."""
     manifest = folder / MANIFEST
-    n_done = _keep_finished_lines(manifest)
+    n_done = _keep_finished_lines(manifest, len(places))
+    bar.update(n_done)
     begun = n_done // CHUNK * CHUNK
     payloads = _payloads(model, bundle, people.read(places[begun:]))
-    hidden = not show_progress
-    bar = tqdm(total=len(places), initial=n_done, desc="export", unit="user", disable=hidden)
-    with bar, names_the_file(manifest), manifest.open("a", encoding="utf-8") as lines:
+    with names_the_file(manifest), manifest.open("a", encoding="utf-8") as lines:
         for line, data in islice(payloads, n_done - begun, None):
             write_whole(folder / line["file"], data, durable=False)
             if form == "standalone":
@@ -91,8 +109,6 @@ def export(
             lines.write(json.dumps(line) + "\n")
             lines.flush()
             bar.update()
-    flush_all()
-    return manifest
 
 
 def file_of(user: str) -> str:
@@ -150,14 +166,15 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _keep_finished_lines(manifest: Path) -> int:
+def _keep_finished_lines(manifest: Path, most: int) -> int:
     """Number of users whose files are whole; lines from the first other one on are cut off."""
     if not manifest.exists():
         return 0
     n_kept = size_kept = 0
     with names_the_file(manifest), manifest.open("rb+") as file:
         for text in file:
-            if not text.endswith(b"\n") or not _is_whole(manifest.parent, text):
+            is_one = n_kept < most and text.endswith(b"\n")
+            if not is_one or not _is_whole(manifest.parent, text):
                 break
             n_kept += 1
             size_kept += len(text)

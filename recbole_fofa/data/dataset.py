@@ -64,6 +64,15 @@ class OrderedMixin(Dataset):
             filled = rows.groupby(rows[self.uid_field], sort=False)[time].ffill()
             rows[time] = filled.fillna(rows[time].min())
 
+    def _filter_nan_user_or_item(self) -> None:
+        """Drop rows without an id; RecBole's places are off once it has dropped some."""
+        for name, field in (("user", self.uid_field), ("item", self.iid_field)):
+            for table in ("inter", name):
+                rows = getattr(self, f"{table}_feat")
+                if rows is not None and field in rows:
+                    kept = rows[rows[field].notna()].reset_index(drop=True)
+                    setattr(self, f"{table}_feat", kept)
+
     def _remove_duplication(self) -> None:
         """Stable where RecBole's quicksort is not (rm_dup_inter: first or last)."""
         keep = self.config["rm_dup_inter"]

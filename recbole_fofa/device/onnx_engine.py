@@ -45,6 +45,7 @@ class OnnxEngine:
         self, bundle: BaseBundle, read_graph: Callable[[int], bytes], n_threads: int = 1
     ) -> None:
         self._info = bundle.info
+        self.base = bundle.info.base
         self._read_graph = read_graph
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = n_threads
@@ -108,17 +109,39 @@ class StandaloneEngine:
     Args:
         data: The ONNX file.
 
+    Attributes:
+        base: Fingerprint of the model that it was made from.
+
     Raises:
-        DeviceError: If the file is no ONNX graph.
+        DeviceError: If the file is no ONNX graph, or not one of these.
     """
 
     def __init__(self, data: bytes) -> None:
         self._session = open_session(data)
+        self._notes = self._session.get_modelmeta().custom_metadata_map
+        if not {"base", "structure"} <= set(self._notes):
+            raise DeviceError("the ONNX graph is no user's own: export it with format standalone")
+        self.base: str = self._notes["base"]
 
     def scores(
         self, own: UserNetwork, item_emb: Array, lengths: Array, candidate_emb: Array
     ) -> Array:
-        """As :meth:`recbole_fofa.device.runtime.Engine.scores`; the user's network is inside."""
+        """As :meth:`recbole_fofa.device.runtime.Engine.scores`; the user's network is inside.
+
+        Raises:
+            DeviceError: If it is another user's than ``own``.
+        """
+        self._check(own)
         feeds = {"item_emb": item_emb, "lengths": lengths, "candidate_emb": candidate_emb}
         scores: Array = self._session.run(["scores"], feeds)[0]
         return scores
+
+    def _check(self, own: UserNetwork) -> None:
+        """By the structure and the repeat bias, which the graph's notes say."""
+        kept = tuple(i for i, mark in enumerate(self._notes["structure"]) if mark == "1")
+        bias = None if own.repeat_bias is None else str(own.repeat_bias.item())
+        if (kept, self._notes.get("repeat_bias")) != (own.kept, bias):
+            raise DeviceError(
+                f"the ONNX graph, of structure {self._notes['structure']}, is not of the payload's "
+                "user: open the file that the manifest names beside it"
+            )

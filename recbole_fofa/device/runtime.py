@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Protocol
 
 import numpy as np
@@ -14,12 +15,20 @@ from recbole_fofa.device.payload import DevicePayload, UserNetwork, user_network
 from recbole_fofa.device.uplink import Uplink
 from recbole_fofa.errors import DeviceError
 
+Bytes = bytes | bytearray | memoryview
+"""What files, sockets and maps of memory give."""
+
 
 class Engine(Protocol):
     """Runs an assembled network: numpy here, onnxruntime in ``recbole_fofa.device.onnx_engine``.
 
     The repeat bias is not the network's: :class:`DeviceRuntime` adds it to the scores.
+
+    Attributes:
+        base: Fingerprint of the model that it was made from.
     """
+
+    base: str
 
     def scores(
         self, own: UserNetwork, item_emb: Array, lengths: Array, candidate_emb: Array
@@ -42,6 +51,7 @@ class NumpyEngine:
     """
 
     def __init__(self, bundle: BaseBundle) -> None:
+        self.base = bundle.info.base
         kind = NUMPY_BACKBONES[bundle.info.backbone]
         self._backbone = kind(bundle.info.sizes, bundle.part("backbone."))
 
@@ -71,13 +81,20 @@ class DeviceRuntime:
         payload: What was applied last; ``None`` before.
 
     Raises:
-        DeviceError: If the bundle is damaged, or of another version.
+        DeviceError: If the bundle is damaged, of another version, or the engine is of another
+            model.
     """
 
-    def __init__(self, bundle: bytes | BaseBundle, engine: Engine | None = None) -> None:
-        self.bundle = BaseBundle.from_bytes(bundle) if isinstance(bundle, bytes) else bundle
+    def __init__(self, bundle: Bytes | BaseBundle, engine: Engine | None = None) -> None:
+        if not isinstance(bundle, BaseBundle):
+            bundle = BaseBundle.from_bytes(bytes(bundle))
+        self.bundle = bundle
         self._rows = {token: row for row, token in enumerate(self.bundle.info.items)}
         self._engine = engine if engine is not None else NumpyEngine(self.bundle)
+        if self._engine.base != self.bundle.info.base:
+            raise DeviceError(
+                f"the engine is of model {self._engine.base}, the bundle of {self.bundle.info.base}"
+            )
         self._own: UserNetwork | None = None
         self.payload: DevicePayload | None = None
         self.unknown_items = 0
@@ -93,16 +110,16 @@ class DeviceRuntime:
         structure, interest = adapt(self.bundle, self._embeddings(rows))
         return Uplink(info.base, info.profile, structure, interest)
 
-    def apply(self, payload: bytes | DevicePayload) -> None:
+    def apply(self, payload: Bytes | DevicePayload) -> None:
         """Put a payload in the place of the one before; a refused one changes nothing.
 
         Raises:
             DeviceError: If it is damaged, or not for this device; see :class:`DevicePayload`.
         """
-        if isinstance(payload, bytes):
-            payload = DevicePayload.from_bytes(payload, self.bundle.info)
-        else:
+        if isinstance(payload, DevicePayload):
             payload.check(self.bundle.info)
+        else:
+            payload = DevicePayload.from_bytes(bytes(payload), self.bundle.info)
         own = user_network(self.bundle, payload)
         self.payload, self._own = payload, own
 
@@ -120,6 +137,8 @@ class DeviceRuntime:
         """
         if self._own is None:
             raise DeviceError("no payload yet: call apply() with what the cloud sends")
+        if isinstance(candidates, str):
+            raise DeviceError(f"candidates must be a list of items, not {candidates!r}")
         missing = [token for token in candidates if token not in self._rows]
         if missing:
             raise DeviceError(f"candidate {missing[0]!r} is not among the cached items")
@@ -139,11 +158,19 @@ class DeviceRuntime:
         return first
 
     def recommend(self, recent: Sequence[str], candidates: Sequence[str], k: int) -> list[str]:
-        """The ``k`` best candidates, best first; ties in the order of the candidates."""
+        """The ``k`` best candidates, best first; ties in the order of the candidates.
+
+        Raises:
+            DeviceError: As :meth:`score`, or if ``k`` is no whole number of at least 1.
+        """
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+            raise DeviceError(f"k must be a whole number of at least 1, not {k!r}")
         order = np.argsort(-self.score(recent, candidates), kind="stable")
-        return [candidates[place] for place in order[:k]]
+        return [candidates[place] for place in order[: int(k)]]
 
     def _known(self, tokens: Sequence[str]) -> list[int]:
+        if isinstance(tokens, str):
+            raise DeviceError(f"a history must be a list of items, not {tokens!r}")
         rows = [self._rows[token] for token in tokens if token in self._rows]
         self.unknown_items += len(tokens) - len(rows)
         return rows

@@ -84,7 +84,9 @@ def operand(text: str) -> Operand:
         DataError: If the result cannot be read.
         ConfigError: If it has no such row.
     """
-    path, _, label = text.partition("#")
+    path, label = text, ""
+    if "#" in text and not Path(text).exists():  # a folder's own name may hold one
+        path, _, label = text.rpartition("#")
     report = read_report(Path(path))
     labels = [row.label for row in report.rows]
     if not label:

@@ -13,12 +13,12 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from recbole_fofa.errors import DataError
+from recbole_fofa.errors import DataError, OutputError
 from recbole_fofa.processes import part_of
 from recbole_fofa.serving.histories import History, Vocabulary
 from recbole_fofa.serving.history_file import read_histories
 from recbole_fofa.serving.recommend import Answerer, Recommender
-from recbole_fofa.whole_file import held, write_whole
+from recbole_fofa.whole_file import held, names_the_file, regular_file, write_whole
 
 HISTORIES_AT_ONCE = 1024
 
@@ -93,8 +93,10 @@ def recommend_many(
         DataError: If the file cannot be read or a line is malformed (with its number), ``target``
             is ``source`` or a folder, or an interrupted call had other arguments. Told before
             anything is computed.
+        OutputError: If ``target`` is no regular file, another process is writing it, or it cannot
+            be written to the end; called again it goes on.
     """
-    source, target = Path(source), Path(target)
+    source, target = Path(source), regular_file(Path(target))
     _check_target(source, target)
     answer = recommender.answerer(k, **options)
     n_lines, digest = _check(source, recommender.vocabulary)
@@ -104,7 +106,7 @@ def recommend_many(
         options["candidates"] = list(options["candidates"])  # numpy shows a few of many only
     job["options"] = {name: repr(value) for name, value in sorted(options.items())}
     part = _begin(target, json.loads(json.dumps(job)))
-    with held(_job_file(target)):
+    with held(_job_file(target)), names_the_file(target):
         n_done = _keep_whole_chunks(part)
         totals = Totals(resumed=n_done)
         started = time.perf_counter()
@@ -165,7 +167,11 @@ def _begin(target: Path, job: dict[str, Any]) -> Path:
             write_whole(noted, json.dumps(job).encode())
             part.touch()
             return part
+        if not noted.exists():
+            raise DataError(f"{part} has no {noted.name} beside it: remove it to begin anew")
         before = json.loads(noted.read_bytes())
+    except OutputError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"cannot write to {target}: {error}") from None
     if before != job:

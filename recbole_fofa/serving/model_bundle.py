@@ -72,7 +72,7 @@ class ModelBundle:
             OSError: If the folder cannot be written, or is there and no bundle; what was there
                 stays.
         """
-        folder = Path(os.path.abspath(folder))  # "." has no name
+        folder = Path(os.path.realpath(folder))  # "." has no name, and a link stays one
         check_free(folder)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from recbole.utils import ModelType
 from recbole_fofa.compat import quiet_known_warnings
 from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.device_profile import DeviceProfile, load_profile
-from recbole_fofa.errors import CheckpointError, ConfigError, FofaError
+from recbole_fofa.errors import CheckpointError, ConfigError, DataError, FofaError
 from recbole_fofa.evaluator.device_class import device_classes
 from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.serving.histories import History, Token, Vocabulary
@@ -102,17 +103,17 @@ class Recommender:
 
     def recommend(
         self,
-        histories: Sequence[Any],
+        histories: Iterable[Any],
         k: int = 10,
         *,
-        profile: str | DeviceProfile | None = None,
+        profile: str | Path | DeviceProfile | None = None,
         candidates: Sequence[Token] | None = None,
         mask_history: bool | None = None,
     ) -> Any:
         """The best items for each history.
 
         Args:
-            histories: A list of histories, each a list of item tokens (text or whole numbers),
+            histories: Histories, each a list of item tokens (text or whole numbers),
                 oldest first. One history that is no list of lists gets one answer, not a list. Of
                 a long history the newest items are read, of any, unknown ones are left out.
             k: Length of each list.
@@ -129,7 +130,10 @@ class Recommender:
             ConfigError: If ``k`` is below 1, or the profile does not fit the model.
             DataError: If a history or the candidates hold no tokens.
         """
-        # Not histories[0]: in a pandas Series that is a label.
+        if isinstance(histories, Mapping):
+            raise DataError("histories must be a list of histories; give the dict's values()")
+        # A list: what is read once must not lose its first. In a Series histories[0] is a label.
+        histories = histories if isinstance(histories, str) else list(histories)
         single = isinstance(next(iter(histories), None), (str, int, np.integer))
         answer = self.answerer(k, profile, candidates, mask_history)
         found = [
@@ -142,12 +146,12 @@ class Recommender:
     def answerer(
         self,
         k: int,
-        profile: str | DeviceProfile | None = None,
+        profile: str | Path | DeviceProfile | None = None,
         candidates: Sequence[Token] | None = None,
         mask_history: bool | None = None,
     ) -> Answerer:
         """A function from histories to their lists, with everything else checked beforehand."""
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
             raise ConfigError(f"k must be a whole number of at least 1, not {k!r}")
         allowed = np.ones(len(self.vocabulary), dtype=bool)
         n_candidates = None
@@ -190,7 +194,7 @@ class Recommender:
         if mask_history:
             for row in known:
                 scores[row, histories[row].items] = -np.inf
-        best = _best(scores, min(k, int(allowed.sum())))
+        best = _best(scores, min(int(k), int(allowed.sum())))
         return [
             self._list(history, scores[row], best[row], row in structures, structures.get(row))
             for row, history in enumerate(histories)
@@ -213,10 +217,10 @@ class Recommender:
             structure,
         )
 
-    def _limits_of(self, profile: str | DeviceProfile, n_candidates: int | None) -> Any:
+    def _limits_of(self, profile: str | Path | DeviceProfile, n_candidates: int | None) -> Any:
         """What fits a profile; worked out once, since it looks at every structure."""
-        if isinstance(profile, str):
-            profile = load_profile(profile)
+        if isinstance(profile, (str, Path)):
+            profile = load_profile(str(profile))
         if not isinstance(self.model, ForwardOFA):
             raise ConfigError(
                 f"profile {profile.name}: {type(self.model).__name__} has no structures to choose "
@@ -258,6 +262,11 @@ class _ItemsAlone:
         if field != self._item_field:
             raise ConfigError(f"the model has parameters for each {field}, not for items alone")
         return self._n_items
+
+    @property
+    def user_num(self) -> int:
+        """What a model asks for that has parameters for each user."""
+        raise ConfigError("the model has parameters for each user, not for items alone")
 
 
 def _built(

@@ -143,12 +143,12 @@ def _users(arguments: argparse.Namespace) -> list[str] | None:
     if arguments.users is not None:
         raise ConfigError("--users and --users_file are both given: leave one out")
     try:
-        text = Path(arguments.users_file).read_text(encoding="utf-8")
+        text = Path(arguments.users_file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--users_file {arguments.users_file}: {error}") from None
-    users = text.splitlines()
+    users = [line for line in text.splitlines() if line.strip()]
     if not users:
-        raise ConfigError(f"--users_file {arguments.users_file} has no line")
+        raise ConfigError(f"--users_file {arguments.users_file} names nobody")
     return users
 
 

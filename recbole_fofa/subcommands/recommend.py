@@ -18,6 +18,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.histories is not None and arguments.output is None:
         raise ConfigError("--histories needs --output, the file of the lists")
+    if arguments.history is not None and (arguments.output or arguments.shard):
+        raise ConfigError("--output and --shard are for --histories; a --history's list is printed")
     from recbole_fofa.serving.many import Shard, recommend_many
     from recbole_fofa.serving.recommend import load
 
@@ -59,9 +61,13 @@ def _show(found: Any) -> None:
 
 def _candidates(path: str) -> list[str]:
     try:
-        return Path(path).read_text(encoding="utf-8").split()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--candidates {path}: {error}") from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise ConfigError(f"--candidates {path} names no item: write one a line")
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", help="file of the lists, JSON lines; resumed if interrupted")
     parser.add_argument("-k", type=positive, default=10, help="length of a list (10)")
     parser.add_argument("--profile", help="device class whose limits hold")
-    parser.add_argument("--candidates", help="file with the tokens that may be recommended")
+    parser.add_argument("--candidates", help="file of what may be recommended, an item a line")
     parser.add_argument("--mask_history", action="store_true", help="no item of the history")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     parser.add_argument("--threads", type=positive, help="CPU threads of torch")
