@@ -115,6 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             sys.stderr.write(f"error: {fault}\n")
         return EXIT_FAULT
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in ("recbole_fofa", "recbole"):
+            raise
+        sys.stderr.write(f"error: the package {error.name} is needed here: install it\n")
+        return EXIT_FAULT
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED

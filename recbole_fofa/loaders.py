@@ -63,6 +63,11 @@ def _train_loader(config: FofaConfig, dataset: Any, sampler: Any) -> Any:
                 config, dataset, sampler, shuffle=config["shuffle"]
             )
         return PartLoader(loader, place) if place.world_size > 1 else loader
+    if config["session_length"] > config["MAX_ITEM_LIST_LENGTH"]:
+        getLogger().info(
+            f"session windows hold {config['MAX_ITEM_LIST_LENGTH']} targets "
+            f"(MAX_ITEM_LIST_LENGTH), not {config['session_length']} (session_length)"
+        )
     sampling = config["train_neg_sample_args"]["distribution"]
     return SessionLoader(
         dataset,

@@ -221,7 +221,7 @@ class ForwardOFASettings(SequenceSettings):
             raise ValueError(
                 "repeats_as_negatives is about a repeat_bias in the softmax loss, which has all "
                 "items as negatives: set loss_type: CE and repeat_bias: shared, or generated with "
-                "use_mapper: true"
+                "use_mapper: true, or repeats_as_negatives: false"
             )
         if self.calibrate_repeat_bias and not self.has_repeat_bias:
             raise ValueError(
@@ -234,6 +234,11 @@ class ForwardOFASettings(SequenceSettings):
     def _fields_agree(self) -> ForwardOFASettings:
         if self.budget is not None and not self.budget_aware:
             raise ValueError("budget is set, but budget_aware is false: set budget_aware: true")
+        if self.budget is not None and self.budget * self.n_layers < 1:
+            raise ValueError(
+                f"budget ({self.budget}) buys none of the n_layers ({self.n_layers}) blocks: the "
+                f"least is {1 / self.n_layers:.4g}"
+            )
         if self.budget_aware and not self.use_controller:
             raise ValueError("budget_aware: true needs use_controller: true")
         if not self.use_controller:

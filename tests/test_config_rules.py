@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from recbole.utils import InputType
 from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.config.known_settings import READ_BY_RECBOLE, USELESS, _common
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.recommender.forward_ofa import ForwardOFA as RealForwardOFA
 from recbole_fofa.settings import ForwardOFASettings
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
@@ -242,6 +244,25 @@ def test_rules_of_several_settings() -> None:
     for setting in ("--eval_step=0", "--eval_step=100"):
         fault = one_fault(setting, "--calibrate_repeat_bias=true")
         assert fault.startswith("calibrate_repeat_bias goes by validation scores")
+    fault = one_fault("--budget_aware=true", "--budget=0.3")
+    assert fault == "budget (0.3) buys none of the n_layers (2) blocks: the least is 0.5"
+    assert "set train_regime: session" in one_fault(
+        "--train_regime=prefix", "--session_gap_seconds=60"
+    )
+    assert "set train_regime: prefix" in one_fault("--transform=mask_itemseq")
+    with pytest.raises(ConfigError, match="ForwardOFA has none: set learner: adam"):
+        FofaConfig(RealForwardOFA, arguments=["--learner=sparse_adam"])
+
+
+@pytest.mark.parametrize("interval", ["[5,inf)", "(0,1];[3,4)", "[6,10] ; [15,inf)"])
+def test_intervals_are_recboles(interval: str) -> None:
+    assert config(user_inter_num_interval=interval)["user_inter_num_interval"] == interval
+
+
+def test_a_package_that_is_not_installed_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install wandb" in one_fault("--log_wandb=true")
 
 
 def test_heads_matter_where_there_is_attention_only() -> None:

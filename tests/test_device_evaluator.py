@@ -445,6 +445,25 @@ def test_foreign_checkpoints_are_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "does not fit its own settings" in capsys.readouterr().err
 
 
+def test_a_report_masks_as_the_run_did_and_knows_its_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = cycle_settings(tmp_path, epochs=1, mask_history=True)
+    run_recbole_fofa(config_dict=settings)
+    (path,) = (p for p in (tmp_path / "out").rglob("*.pth") if "-last" not in p.name)
+    command = ["device-eval", "--checkpoint", str(path), "--profiles", "low", "--ages", "none"]
+    assert main([*command, "-q"]) == 0
+    assert "items of the history are left out" in capsys.readouterr().out
+    assert "trained on other rows" not in caplog.text
+    assert main([*command, "-q", "--no-mask_history"]) == 0
+    assert "items of the history are ranked too" in capsys.readouterr().out
+    data = Path(settings["dataset"])
+    lines = data.read_text().splitlines()  # the last interaction of each user is gone
+    data.write_text("\n".join(line for line in lines if not line.endswith("\t11")) + "\n")
+    assert main([*command, "-q"]) == 0
+    assert "was trained on other rows than those of cycle" in caplog.text
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From a checkpoint; then against another model's result, user by user."""
     folders = []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from recbole_fofa.command_line import main
 from recbole_fofa.model.backbone import BACKBONES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,17 @@ def test_waiting_threads_sleep_unless_told_otherwise(policy: str | None) -> None
     )
     assert done.returncode == 2
     assert f"OMP_WAIT_POLICY = '{policy or 'PASSIVE'}'" in done.stderr
+
+
+def test_a_package_that_a_model_misses_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'faiss'", name="faiss")
+
+    monkeypatch.setattr("recbole_fofa.quick_start.run_recbole_fofa", fit)
+    assert main(["--model", "NCL"]) == 2
+    assert capsys.readouterr().err == "error: the package faiss is needed here: install it\n"
 
 
 def test_quiet_shows_the_result_only(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from recbole_fofa.config.config import FofaConfig
 from recbole_fofa.errors import ConfigError
 from recbole_fofa.processes import Launch
 from recbole_fofa.quick_start import prepare_training
+from recbole_fofa.recommender.forward_ofa import ForwardOFA
 from recbole_fofa.trainer.evaluation import own_batches
 from recbole_fofa.tuning.search import check_space
 from recbole_fofa.tuning.space import Choice
@@ -76,7 +78,6 @@ def test_how_a_run_was_started_is_no_part_of_what_it_is() -> None:
         (["--nproc=2", "--group_offset=1"], "set world_size to at least 3"),
         (["--nproc=2", "--world_size=4"], "set ip and port of the first machine"),
         (["--nproc=2", "--enable_scaler=True"], "enable_scaler: true is not supported"),
-        (["--nproc=2", "--learner=sparse_adam"], "learner sparse_adam is not supported"),
         (["--nproc=2", "--model=S3Rec"], "RecBole trains it with its S3RecTrainer"),
         (["--nproc=2", "--model=Pop"], "RecBole trains it with its TraditionalTrainer"),
     ],
@@ -104,8 +105,9 @@ def test_named_gpus_are_counted(two_gpus: None, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_started_process_has_a_gpu_of_its_own_and_is_silent(
-    torchrun: None, two_gpus: None
+    torchrun: None, two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
     found = FofaConfig(config_dict={"log_wandb": True, "nproc": 2})
     assert found.launch is None
     assert found["device"] == torch.device("cuda", 1)
@@ -137,3 +139,11 @@ def test_every_batch_of_an_evaluation_has_one_process(
             monkeypatch.setattr("recbole_fofa.processes.rank", lambda rank=rank: rank)
             found += own_batches(n_batches)
         assert found == list(range(n_batches))
+
+
+def test_sparse_gradients_of_a_model_of_ones_own_are_for_one_process() -> None:
+    own = type("Own", (ForwardOFA,), {"__module__": __name__})
+    words = ["--use_gpu=False", "--learner=sparse_adam"]
+    assert FofaConfig(own, arguments=words).launch is None
+    found = FofaConfig(own, arguments=[*words, "--nproc=2"], raise_faults=False)
+    assert found.faults == ["learner sparse_adam is not supported in several processes; use adam"]

@@ -16,6 +16,7 @@ from small import cycle_settings
 from recbole_fofa.command_line import main
 from recbole_fofa.errors import ConfigError, OutputError
 from recbole_fofa.quick_start import checked_config, run_recbole_fofa
+from recbole_fofa.trainer.trainer import FofaTrainer
 from recbole_fofa.tuning import search
 from recbole_fofa.tuning.search import tune
 from recbole_fofa.tuning.space import Choice, Range, read_space
@@ -297,3 +298,20 @@ def test_two_searches_do_not_share_a_folder(tmp_path: Path) -> None:
 
     tune(config, SPACE, 1, folder, on_trial=second)
     tune(config, SPACE, 1, folder)  # free again
+
+
+def test_what_torch_refuses_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that dies of one trial would propose it again, and die again."""
+    fit = FofaTrainer.fit
+
+    def refused(trainer: FofaTrainer, *data: Any, **options: Any) -> Any:
+        if trainer.config["n_layers"] == 2:
+            raise RuntimeError("no such kernel")
+        return fit(trainer, *data, **options)
+
+    monkeypatch.setattr(FofaTrainer, "fit", refused)
+    seen: list[Any] = []
+    space = {"n_layers": Choice((1, 2))}
+    best, _ = tune(config_of(tmp_path), space, 3, tmp_path / "a", on_trial=seen.append)
+    assert best.chosen == {"n_layers": 1}
+    assert {trial.reason for trial in seen if trial.state == "failed"} == {"no such kernel"}

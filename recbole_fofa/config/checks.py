@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +41,7 @@ _TYPE_RULES = {
     "string_type": "text",
     "list_type": "a list",
 }
-_INTERVAL = re.compile(r"[\[(]\s*(-?inf|-?[0-9.]+)\s*,\s*(inf|[0-9.]+)\s*[\])]")
+_INTERVAL = re.compile(r"\s*[\[(]\s*(-?inf|-?[0-9.]+)\s*,\s*(inf|[0-9.]+)\s*[\])]\s*")
 
 
 def collect_faults(settings: Settings) -> list[Fault]:
@@ -59,6 +61,7 @@ def collect_faults(settings: Settings) -> list[Fault]:
         _head_faults,
         training_faults,
         evaluation_faults,
+        _package_faults,
         _pickle_faults,
         _path_faults,
     )
@@ -168,8 +171,8 @@ _RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("rm_dup_inter", "null, first or last", lambda value: value in (None, "first", "last")),
     (
         "user_inter_num_interval item_inter_num_interval",
-        "null or an interval such as '[5,inf)'",
-        lambda value: value is None or bool(_INTERVAL.fullmatch(str(value))),
+        "null or an interval such as '[5,inf)', or several with ';' between them",
+        lambda value: value is None or all(map(_INTERVAL.fullmatch, str(value).split(";"))),
     ),
     ("dataset data_path checkpoint_dir", "text", lambda value: isinstance(value, str)),
 )
@@ -207,6 +210,15 @@ def _head_faults(settings: Settings) -> Iterator[Fault]:
         yield Fault(
             f"hidden_size ({width}) must be divisible by n_heads ({heads})",
             ("hidden_size", "n_heads"),
+        )
+
+
+def _package_faults(settings: Settings) -> Iterator[Fault]:
+    is_there = "wandb" in sys.modules or importlib.util.find_spec("wandb") is not None
+    if settings.get("log_wandb") is True and not is_there:
+        yield Fault(
+            "log_wandb: true needs the package wandb: pip install wandb, or leave it out",
+            ("log_wandb",),
         )
 
 

@@ -26,6 +26,7 @@ def training_faults(settings: Settings) -> Iterator[Fault]:
         The faults.
     """
     yield from _loss_faults(settings)
+    yield from _learner_faults(settings)
     yield from _sampling_faults(settings)
     yield from _session_faults(settings)
     yield from _scaler_faults(settings)
@@ -52,6 +53,16 @@ def _loss_faults(settings: Settings) -> Iterator[Fault]:
     elif loss not in names and settings_class(model_class) is None:
         rule = f"one of {', '.join(names)} for {settings.model}"
         yield Fault(settings.must("loss_type", rule).message, keys)
+
+
+def _learner_faults(settings: Settings) -> Iterator[Fault]:
+    room = settings.model_class.__module__ if settings.model_class is not None else ""
+    if str(settings.get("learner")).lower() == "sparse_adam" and room.startswith("recbole"):
+        yield Fault(
+            f"learner sparse_adam takes sparse gradients, and {settings.model} has none: set "
+            "learner: adam",
+            ("learner",),
+        )
 
 
 def _sampling_faults(settings: Settings) -> Iterator[Fault]:
@@ -104,7 +115,7 @@ def _session_faults(settings: Settings) -> Iterator[Fault]:
         yield Fault(
             "mask_history: true needs whole histories, which benchmark_filename (files split "
             "beforehand) does not give; leave one of them out",
-            ("benchmark_filename", "mask_history"),
+            ("mask_history",),
         )
     length, most = settings.get("repeat_seq_length"), settings.get("MAX_ITEM_LIST_LENGTH")
     if split_files and is_whole_number(length, 1) and is_whole_number(most, 1) and length != most:
@@ -117,12 +128,24 @@ def _session_faults(settings: Settings) -> Iterator[Fault]:
         return
     yield from _calibration_faults(settings)
     if settings.get("train_regime") != "session":
+        if settings.get("session_gap_seconds") is not None:
+            yield Fault(
+                "session_gap_seconds cuts histories into sessions: set train_regime: session, or "
+                "leave it out",
+                ("session_gap_seconds",),
+            )
         return
+    if settings.get("transform") is not None:
+        yield Fault(
+            f"transform ({settings.get('transform')}) changes prefixes, and session windows are "
+            "none: set train_regime: prefix, or leave it out",
+            ("transform",),
+        )
     if split_files:
         yield Fault(
             "benchmark_filename (files split beforehand) cannot be cut into sessions; "
             "set train_regime: prefix",
-            ("benchmark_filename", "train_regime"),
+            ("train_regime",),
         )
     args = settings.get("train_neg_sample_args")
     for name, only in {"sample_num": 1, "alpha": 1.0, "dynamic": False}.items():

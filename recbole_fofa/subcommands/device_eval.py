@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from recbole_fofa.device_profile import load_profile, shipped_profiles
@@ -21,12 +22,11 @@ def main(argv: Sequence[str]) -> int:
     from recbole_fofa.evaluator.publish import publish
     from recbole_fofa.evaluator.report import terminal
     from recbole_fofa.quick_start import load_data_and_model
-    from recbole_fofa.trainer.checkpoint import best_checkpoint
+    from recbole_fofa.trainer.checkpoint import best_checkpoint, warn_of_other_rows
 
     options = Options(
         profiles,
         candidates=arguments.candidates,
-        mask_history=arguments.mask_history,
         ages=arguments.ages,
         seed=arguments.seed,
         phase=arguments.split,
@@ -38,7 +38,10 @@ def main(argv: Sequence[str]) -> int:
 
         torch.set_num_threads(arguments.threads)
     path = best_checkpoint(arguments.checkpoint)
-    _, model, _, train_data, valid_data, test_data = load_data_and_model(path)
+    config, model, _, train_data, valid_data, test_data = load_data_and_model(path)
+    warn_of_other_rows(path, train_data._dataset)
+    masks = config["mask_history"] if arguments.mask_history is None else arguments.mask_history
+    options = replace(options, mask_history=masks)
     eval_data = test_data if arguments.split == "test" else valid_data
     # A report of validation cases must not take the place of that of the test.
     suffix = "-devices" if arguments.split == "test" else "-devices-valid"
@@ -75,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         help="full: all items (default); uni99 or pop99: the target and 99 others; retrieval100: "
         "what a cheap cloud model finds; or a .npy file that one of these wrote",
     )
-    parser.add_argument("--mask_history", action="store_true", help="rank no item of the history")
+    parser.add_argument(
+        "--mask_history",
+        action=argparse.BooleanOptionalAction,
+        help="rank no item of the history (default: as the run did)",
+    )
     parser.add_argument(
         "--ages",
         type=_ages,

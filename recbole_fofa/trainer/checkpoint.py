@@ -139,6 +139,25 @@ def items_digest(dataset: Any) -> str:
     return hashlib.sha256("\n".join(map(str, tokens)).encode()).hexdigest()
 
 
+def rows_digest(dataset: Any) -> str:
+    """Who took what in the rows of a training set, as one short text."""
+    digest = hashlib.sha256()
+    for field in (dataset.uid_field, dataset.iid_field):
+        if field is not None:
+            digest.update(dataset.inter_feat[field].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def warn_of_other_rows(path: str | Path, dataset: Any) -> None:
+    """Say that a checkpoint was trained on other rows than those at hand, which are not tested."""
+    trained = load_checkpoint(path).get("rows")
+    if trained is not None and trained != rows_digest(dataset):
+        getLogger().warning(
+            f"{path} was trained on other rows than those of {dataset.dataset_name} that are for "
+            "training now: it may have been trained on what is tested here"
+        )
+
+
 def check_items(state: dict[str, Any], dataset: Any, path: str | Path) -> None:
     """Refuse a checkpoint whose item ids mean other items than those of the data at hand.
 

@@ -42,7 +42,7 @@ class ResumableTrainer(EvaluatingTrainer):
         self._loader: Any = None
         self._resumed: dict[str, Any] | None = None
         self._latest_valid_result: Any = None
-        self._items = ""
+        self._items = self._rows = ""
         self._shared: SharedTraining | None = None
 
     @property
@@ -102,6 +102,12 @@ class ResumableTrainer(EvaluatingTrainer):
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """What S3Rec and RaCT keep of a stage before the last, as a checkpoint like any other."""
+        if processes.is_main():
+            save_checkpoint(self._state(epoch), saved_model_file)
+        self.saved_model_file = saved_model_file
+
     def _save_last(self, epoch: int) -> None:
         if processes.is_main():
             save_checkpoint(self._state(epoch), self.last_model_file)
@@ -119,6 +125,7 @@ class ResumableTrainer(EvaluatingTrainer):
             "optimizer": self.optimizer.state_dict(),
             "random": shared.random_states() if shared else random_states(self.device),
             "items": self._items,
+            "rows": self._rows,
             "loader": generator.get_state() if generator is not None else None,
         }
 

@@ -14,7 +14,7 @@ from recbole.utils import set_color
 from recbole_fofa import processes
 from recbole_fofa.compat.logs import tensorboard_folder, unused_path
 from recbole_fofa.errors import TrainingDivergedError
-from recbole_fofa.trainer.checkpoint import check_items, items_digest
+from recbole_fofa.trainer.checkpoint import check_items, items_digest, rows_digest
 from recbole_fofa.trainer.disk import check_space, explains_the_disk
 from recbole_fofa.trainer.divergence import first_culprit
 from recbole_fofa.trainer.hooks import Hook, Step, load_hooks
@@ -81,6 +81,7 @@ class FofaTrainer(ResumableTrainer):
         """Take the training data, and the state to resume from if there is one."""
         self._loader = train_data
         self._items = items_digest(train_data._dataset)
+        self._rows = rows_digest(train_data._dataset)
         if self._resumed is None:
             return True
         check_items(self._resumed, train_data._dataset, "the checkpoint to resume from")

@@ -204,7 +204,7 @@ def _run(
         state = "pruned"
     except OutputError:  # a full disk says nothing about the settings
         raise
-    except (FofaError, torch.OutOfMemoryError) as error:
+    except (FofaError, RuntimeError) as error:  # torch's among them, for want of memory too
         state, reason = "failed", " ".join(str(error).split())
     if state == "complete" and not scores:
         state, reason = "failed", "no epoch was validated (eval_step, epochs)"
