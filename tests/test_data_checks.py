@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from recbole_fofa.data import atomic_file
 from recbole_fofa.data.checks import FileReport, inspect_files, report_lines
 from recbole_fofa.data.location import DatasetFiles, locate
+from recbole_fofa.errors import ConfigError
+from recbole_fofa.quick_start import checked_config
 
 SETTINGS: dict[str, Any] = {
     "USER_ID_FIELD": "user_id",
@@ -572,3 +574,14 @@ def test_windows_longer_than_histories(tmp_path: Path, changed: Any, warns: bool
     lines = report_lines(report_of(write_tiny(tmp_path), **changed))
     expected = "warning: half of the users have 8 interactions or fewer, and a session window has"
     assert [line.startswith(expected) for line in lines[1:]] == [True] * warns
+
+
+@pytest.mark.parametrize("setting", ["train_regime", "mask_history"])
+def test_what_split_files_cannot_do_is_the_only_fault(tmp_path: Path, setting: str) -> None:
+    """Nothing is said of the whole file, which there is not to be."""
+    given_settings = {**data_files.BENCH_SETTINGS, "train_regime": "prefix", "topk": 3}
+    given_settings |= {"valid_metric": "MRR@3", "MAX_ITEM_LIST_LENGTH": 5}
+    given_settings |= {"train_regime": "session"} if setting == "train_regime" else {setting: True}
+    with pytest.raises(ConfigError) as caught:
+        checked_config(None, str(data_files.write_bench(tmp_path)), config_dict=given_settings)
+    assert len(caught.value.faults) == 1 and setting in caught.value.faults[0]
