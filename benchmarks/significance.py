@@ -84,7 +84,7 @@ def comparisons(
             ours, users = over_seeds([own[seed] for seed in seeds], protocol)
             theirs, others = over_seeds([files[seed] for seed in seeds], protocol)
             if users != others:
-                raise DataError(f"{name} has other users than {reference}")
+                raise DataError(f"{name} has other users or candidates than {reference}")
             (one,) = compare_values(by_place(theirs), [(name, by_place(ours))])
             found.append((asdict(one), seeds))
     corrected = holm([one["p"] for one, _ in found])

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_files import interactions, write_inter
+from data_files import LOAD_COL, interactions, write_inter
 from hypothesis import given
 from hypothesis import strategies as st
+from recbole.data import data_preparation
 from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.trainer import Trainer
 from recbole.utils import init_seed
 from small import cycle_settings
 
@@ -20,8 +22,8 @@ from recbole_fofa.data.dataset import ADAPT_PREFIX, POSITION
 from recbole_fofa.data.sequences import Histories
 from recbole_fofa.data.session_loader import TARGETS, SessionLoader, draw_windows, training_ranges
 from recbole_fofa.errors import DataError
-from recbole_fofa.quick_start import checked_config, prepare_data
-from recbole_fofa.registry import get_dataset_class
+from recbole_fofa.quick_start import checked_config, prepare_data, run_recbole_fofa
+from recbole_fofa.registry import get_dataset_class, get_model
 
 lengths_of_users = st.lists(st.integers(2, 30), min_size=1, max_size=8)
 
@@ -126,9 +128,11 @@ def test_training_targets_must_be_the_earliest() -> None:
         training_ranges(dataset)
 
 
-def write_shuffled(folder: Path) -> Path:
+def write_shuffled(folder: Path, n_items: int = 7) -> Path:
     """Users and items as they fall, at times that stay apart in float32."""
-    rows = [[user, item, 2 * time] for time, (user, item, _) in enumerate(interactions(n_items=7))]
+    rows = [
+        [user, item, 2 * time] for time, (user, item, _) in enumerate(interactions(n_items=n_items))
+    ]
     return write_inter(folder, "shuffled", np.random.default_rng(3).permutation(rows).tolist())
 
 
@@ -164,6 +168,26 @@ def test_splits_are_recboles(tmp_path: Path, model: str, changes: dict[str, Any]
         rows, their_rows = part[np.arange(len(part))], expected[np.arange(len(expected))]
         for field in their_rows.columns:
             assert torch.equal(rows[field], their_rows[field]), field
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_a_seed_gives_recboles_result(tmp_path: Path, model: str) -> None:
+    """To the last digit, where float32 tells all times of a user apart."""
+    small = {"hidden_size": 16, "inner_size": 16} if model == "SASRec" else {"embedding_size": 16}
+    given_settings = {
+        **{"dataset": str(write_shuffled(tmp_path, 30)), "epochs": 2, "topk": 3, **small},
+        **{"valid_metric": "MRR@3", "load_col": LOAD_COL, "output_dir": str(tmp_path / "out")},
+    }
+    ours = run_recbole_fofa(model, config_dict=given_settings, saved=False)
+    config = checked_config(model, config_dict=given_settings)
+    init_seed(config["seed"], config["reproducibility"])
+    stock = (SequentialDataset if model == "SASRec" else Dataset)(config)
+    train, valid, test = data_preparation(config, stock)
+    init_seed(config["seed"], config["reproducibility"])
+    trainer = Trainer(config, get_model(model)(config, train._dataset))
+    trainer.fit(train, valid, saved=False)
+    assert ours["test_result"] == trainer.evaluate(test, load_best_model=False)
+    assert ours["best_valid_result"] == trainer.best_valid_result
 
 
 def test_order_is_that_of_the_float64_time(tmp_path: Path) -> None:
