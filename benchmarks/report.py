@@ -25,8 +25,8 @@ FIGURE = ROOT / "docs" / "figures" / "accuracy_vs_macs.svg"
 def opening() -> str:
     """The README's first table."""
     return f"""Test NDCG@10. The best baseline is that of the static backbone in the same training
-(input of 50 or 20 items), RecBole's SASRec (but on ml-100k) and DUET (on ml-100k and amazon-toys);
-MACs are relative to the static backbone that reads 50 items:
+(input of 50 or 20 items), RecBole's SASRec (but on ml-100k) and DUET (on ml-100k, amazon-toys and
+-beauty); MACs are relative to the static backbone that reads 50 items:
 
 {summary()}
 
