@@ -42,7 +42,7 @@ setup(
         "recbole_fofa.properties",
     ],
     package_dir={"recbole_fofa.properties": "properties"},
-    package_data={"recbole_fofa.properties": ["**/*.yaml"]},
+    package_data={"recbole_fofa.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"]},
     install_requires=[
         RECBOLE,
         *USED_BY_RECBOLE,

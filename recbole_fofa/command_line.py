@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] in ("recbole_fofa", "recbole"):
             raise
-        sys.stderr.write(f"error: the package {error.name} is needed here: install it\n")
+        sys.stderr.write(f"error: the package {error.name or error} is needed here: install it\n")
         return EXIT_FAULT
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

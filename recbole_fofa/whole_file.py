@@ -88,7 +88,7 @@ def held(path: Path) -> Iterator[int | None]:
 
     Yields:
         A handle; a child that is given it holds the place too. ``None`` on Windows, where nobody
-        is kept out.
+        is kept out, as on network folders that know no locks.
 
     Raises:
         OutputError: Another process holds it.
@@ -98,14 +98,21 @@ def held(path: Path) -> Iterator[int | None]:
         return
     handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle, path)
         yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, path: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise OutputError(
             f"{path} is being written by another process: wait for it, or name another place"
         ) from None
-    finally:
-        os.close(handle)
+    except OSError:  # some network folders know no locks
+        pass
 
 
 def flush_all() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from ring_bundle import FIXTURE_IS_READ_ONLY, N_ITEMS, bundle_of
 from small import cycle_settings, known_to, trainer_of
@@ -126,6 +126,7 @@ def test_a_damaged_bundle_is_refused(
     shutil.copytree(bundle, folder)
     data = bytearray((folder / name).read_bytes())
     at = int(place * len(data))
+    assume(damage != "cut" or data[at:].strip())  # a line's end is nothing that could be missing
     if damage == "remove":
         (folder / name).unlink()
     else:

@@ -563,6 +563,8 @@ def test_counts_agree_with_plain_counting(tmp_path: Path, rows: list[tuple[str, 
         ({}, False),  # RecBole's models have no session windows
         ({"train_regime": "session", "session_length": 9}, True),
         ({"train_regime": "session", "session_length": 8}, False),
+        ({"train_regime": "session", "session_length": 9, "MAX_ITEM_LIST_LENGTH": 8}, False),
+        ({"train_regime": "session", "session_length": 9, "val_interval": {"x": "[1,2]"}}, False),
         ({"train_regime": "prefix", "session_length": 9}, False),
         (
             {"train_regime": "session", "session_length": 9, "session_gap_seconds": 60.0},
@@ -571,7 +573,8 @@ def test_counts_agree_with_plain_counting(tmp_path: Path, rows: list[tuple[str, 
     ],
 )
 def test_windows_longer_than_histories(tmp_path: Path, changed: Any, warns: bool) -> None:
-    lines = report_lines(report_of(write_tiny(tmp_path), **changed))
+    given_settings = {"MAX_ITEM_LIST_LENGTH": 50, **changed}
+    lines = report_lines(report_of(write_tiny(tmp_path), **given_settings))
     expected = "warning: half of the users have 8 interactions or fewer, and a session window has"
     assert [line.startswith(expected) for line in lines[1:]] == [True] * warns
 

@@ -332,10 +332,12 @@ def test_odd_requests_are_refused(tmp_path: Path) -> None:
     for k in (-1, 0, 1.5, True):
         with pytest.raises(DeviceError, match="k must be"):
             device.recommend(tokens[:2], tokens, k)
-    with pytest.raises(DeviceError, match="candidates must be a list"):
+    with pytest.raises(DeviceError, match="a list of items is expected"):
         device.score(tokens[:2], tokens[0])
+    scores = device.score(tokens[:2], tokens)
+    assert np.array_equal(device.score(iter(tokens[:2]), iter(tokens)), scores)
     for ask in (device.uplink, lambda recent: device.score(recent, tokens)):
-        with pytest.raises(DeviceError, match="a history must be a list"):
+        with pytest.raises(DeviceError, match="a list of items is expected"):
             ask(tokens[0])
 
 

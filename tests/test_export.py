@@ -156,7 +156,8 @@ def test_two_exports_do_not_write_to_one_folder(
         assert export(checkpoint, tmp_path / "x", *words) == 2
     assert "is being written by another process" in capsys.readouterr().err
     manifest = tmp_path / "x/manifest.jsonl"
-    manifest.write_bytes(2 * manifest.read_bytes())  # as two of them once left it
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(b"".join(line + line for line in lines))  # as two of them once left it
     assert export(checkpoint, tmp_path / "x", *words) == 0
     assert files_of(tmp_path / "x") == before
 

@@ -137,8 +137,9 @@ def test_a_standalone_graph_needs_no_weights(tmp_path: Path, backbone: str) -> N
         assert blocks <= held <= blocks + backbone_size + 16 + 200
 
 
-def test_a_standalone_graph_of_another_user_is_refused(tmp_path: Path) -> None:
-    model, tokens = model_and_tokens(tmp_path, repeat_bias="generated")
+@pytest.mark.parametrize("repeat_bias", ["generated", "none"])
+def test_a_standalone_graph_of_another_user_is_refused(tmp_path: Path, repeat_bias: str) -> None:
+    model, tokens = model_and_tokens(tmp_path, repeat_bias=repeat_bias)
     bundle = make_bundle(model, FREE, tokens)
     payloads = [
         assemble(model, bundle.info, structure, torch.randn(16))
@@ -147,7 +148,7 @@ def test_a_standalone_graph_of_another_user_is_refused(tmp_path: Path) -> None:
     device = DeviceRuntime(bundle, StandaloneEngine(make_standalone_graph(bundle, payloads[0])))
     device.apply(payloads[0])
     assert device.score(tokens[1:3], tokens[1:]).shape == (len(tokens) - 1,)
-    for payload in payloads[1:]:  # of another structure; of another repeat bias
+    for payload in payloads[1:]:  # of another structure; of the same one
         device.apply(payload)
         with pytest.raises(DeviceError, match="is not of the payload's user"):
             device.score(tokens[1:3], tokens[1:])

@@ -216,8 +216,8 @@ def test_what_cannot_take_the_lists_is_told_first(bundle: Path, tmp_path: Path) 
     with pytest.raises(OutputError, match="is no regular file"):
         recommend_many(load(bundle), source, tmp_path / "pipe", show_progress=False)
     assert (tmp_path / "pipe").is_fifo()
-    (tmp_path / "new.jsonl.part").touch()
-    with pytest.raises(DataError, match=r"new\.jsonl\.job beside it: remove"):
+    (tmp_path / "new.jsonl.part").write_text("{}\n")
+    with pytest.raises(DataError, match=r"^.*\.part has no new\.jsonl\.job beside it: remove"):
         recommend_many(load(bundle), source, tmp_path / "new.jsonl", show_progress=False)
 
 
@@ -306,8 +306,8 @@ def test_candidates_of_a_file_are_one_a_line(bundle: Path, tmp_path: Path, capsy
     lines = capsys.readouterr().out.splitlines()[1:]
     assert sorted(line.split()[1] for line in lines) == ["i2", "i3"]
     file.write_text("i2 i3\n")
-    with pytest.warns(UserWarning, match="1 of 1 candidates"):
-        assert recommend(bundle, "--history", "i1", "--candidates", str(file)) == 0
+    assert recommend(bundle, "--history", "i1", "--candidates", str(file)) == 2
+    assert "no line is an item that the model knows" in capsys.readouterr().err
     file.write_text("\n")
     assert recommend(bundle, "--history", "i1", "--candidates", str(file)) == 2
     assert f"--candidates {file} names no item" in capsys.readouterr().err

@@ -213,7 +213,7 @@ def test_histories_may_be_anything_that_gives_them(
     expected = recommender.recommend(histories, 3)
     assert recommender.recommend((one for one in histories), np.int64(3)) == expected
     assert recommender.recommend(map(tuple, histories), 3) == expected
-    with pytest.raises(DataError, match="give the dict's values"):
+    with pytest.raises(DataError, match="give the values alone"):
         recommender.recommend({"anna": ["i1"]})
     profile = tmp_path / "free.yaml"
     profile.write_text("precision: fp32\n")

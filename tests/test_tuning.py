@@ -129,6 +129,7 @@ def test_any_text_is_a_space_or_a_clear_error(text: str) -> None:
         ({"n_heads": Choice((2, 3))}, "--space, n_heads"),
         ({"hidden_dropout_prob": Range(0.1, 1.5)}, "--space, hidden_dropout_prob"),
         ({"seed": Range(1, 5)}, "seed is no setting to search for"),
+        ({"preset": Choice(("short_histories",))}, "preset is no setting to search for"),
         ({"calibrate_repeat_bias": Choice((True, False))}, "is no setting to search for"),
     ],
 )

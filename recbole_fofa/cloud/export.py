@@ -74,8 +74,12 @@ def export(
     folder = Path(output_dir)
     places = range(len(people)) if places is None else places
     bundle = make_bundle(model, profile, people.item_tokens)
-    _begin(folder, bundle, people, places, form)
+    try:
+        (folder / "users").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder} (--output_dir): {error}") from None
     with held(folder):
+        _begin(folder, bundle, people, places, form)
         write_whole(folder / BUNDLE, bundle.to_bytes())
         if form == "onnx":
             _write_graphs(folder, bundle)
@@ -97,7 +101,7 @@ def _write_users(
 ) -> None:
     """A payload and a line for each, from the first that is not there yet."""
     manifest = folder / MANIFEST
-    n_done = _keep_finished_lines(manifest, len(places))
+    n_done = _keep_finished_lines(manifest, (user for user, _ in people.read(places)))
     bar.update(n_done)
     begun = n_done // CHUNK * CHUNK
     payloads = _payloads(model, bundle, people.read(places[begun:]))
@@ -124,7 +128,7 @@ def file_of(user: str) -> str:
 
 
 def _begin(folder: Path, bundle: BaseBundle, people: People, places: range, form: str) -> None:
-    """Create the folder, or see that it holds the same export."""
+    """Note what is exported, or see that the folder holds the same."""
     info = bundle.info
     settings = {
         "base": info.base,
@@ -137,10 +141,6 @@ def _begin(folder: Path, bundle: BaseBundle, people: People, places: range, form
         "part": [places.start, places.stop],
         "histories": people.digest(),
     }
-    try:
-        (folder / "users").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder} (--output_dir): {error}") from None
     path = folder / SETTINGS
     if path.exists():
         found = _read_settings(path)
@@ -166,15 +166,15 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _keep_finished_lines(manifest: Path, most: int) -> int:
+def _keep_finished_lines(manifest: Path, users: Iterator[str]) -> int:
     """Number of users whose files are whole; lines from the first other one on are cut off."""
     if not manifest.exists():
         return 0
     n_kept = size_kept = 0
     with names_the_file(manifest), manifest.open("rb+") as file:
         for text in file:
-            is_one = n_kept < most and text.endswith(b"\n")
-            if not is_one or not _is_whole(manifest.parent, text):
+            user = next(users, None)
+            if not text.endswith(b"\n") or not _is_whole(manifest.parent, text, user):
                 break
             n_kept += 1
             size_kept += len(text)
@@ -182,13 +182,15 @@ def _keep_finished_lines(manifest: Path, most: int) -> int:
     return n_kept
 
 
-def _is_whole(folder: Path, text: bytes) -> bool:
-    """Whether the files of a manifest line are there, in the sizes that it says."""
+def _is_whole(folder: Path, text: bytes, user: str | None) -> bool:
+    """Whether a manifest line is a user's, and its files are there, in the sizes that it says."""
     try:
         line = json.loads(text)
         sizes = [(line["file"], line["payload_bytes"])]
         sizes += [(line["onnx"], line["onnx_bytes"])] if "onnx" in line else []
-        return all((folder / name).stat().st_size == size for name, size in sizes)
+        return line["user"] == user and all(
+            (folder / name).stat().st_size == size for name, size in sizes
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

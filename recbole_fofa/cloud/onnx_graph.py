@@ -73,6 +73,7 @@ def make_standalone_graph(bundle: BaseBundle, payload: DevicePayload) -> bytes:
     bias = None if own.output_bias is None else graph.constant(own.output_bias)
     _scores(graph, backbone.finish(x), bias)
     notes = {"base": bundle.info.base, "structure": structure_text(payload.structure)}
+    notes["payload"] = own.mark
     if own.repeat_bias is not None:
         notes["repeat_bias"] = own.repeat_bias.item()  # the runtime's to add
     return _model(graph, _request_inputs(bundle), notes)

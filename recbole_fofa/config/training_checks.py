@@ -57,7 +57,8 @@ def _loss_faults(settings: Settings) -> Iterator[Fault]:
 
 def _learner_faults(settings: Settings) -> Iterator[Fault]:
     room = settings.model_class.__module__ if settings.model_class is not None else ""
-    if str(settings.get("learner")).lower() == "sparse_adam" and room.startswith("recbole"):
+    is_own = not room.startswith(("recbole.", "recbole_fofa."))
+    if str(settings.get("learner")).lower() == "sparse_adam" and not is_own:
         yield Fault(
             f"learner sparse_adam takes sparse gradients, and {settings.model} has none: set "
             "learner: adam",

@@ -33,6 +33,7 @@ from recbole_fofa.data.tally import FileReport, Tally, report_lines
 __all__ = ["FileReport", "inspect_files", "report_lines"]
 
 _DEFAULT_ENCODING = "utf-8"
+_FILTERS = ("user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter")
 _ID_KEYS = ("USER_ID_FIELD", "ITEM_ID_FIELD")
 
 
@@ -228,14 +229,19 @@ def _topk_faults(report: FileReport, files: DatasetFiles, settings: Settings) ->
 
 def _length_warnings(report: FileReport, settings: Settings) -> Iterator[str]:
     """Windows that are longer than histories begin at their first item."""
-    length = settings.get("session_length")
+    lengths = settings.get("session_length"), settings.get("MAX_ITEM_LIST_LENGTH")
     is_cut = settings.get("train_regime") == "session" and not settings.get("session_gap_seconds")
-    if is_cut and isinstance(length, int) and length > report.median_length:
+    if not is_cut or not all(isinstance(length, int) for length in lengths):
+        return
+    if any(settings.get(key) for key in _FILTERS):  # other users will be left
+        return
+    longest = min(lengths)
+    if longest > report.median_length:
+        start = "" if settings.get("preset") else "begin with preset: short_histories, or "
         yield (
             f"half of the users have {report.median_length} interactions or fewer, and a session "
-            f"window has up to {length} (session_length): adaptation, which reads what lies before "
-            "it, has little to learn from; begin with preset: short_histories, or set "
-            "session_length to less"
+            f"window has up to {longest} (session_length): adaptation, which reads what lies "
+            f"before it, has little to learn from; {start}set session_length to less"
         )
 
 

@@ -54,11 +54,11 @@ class OrderedMixin(Dataset):
         super()._load_inter_feat(token, dataset_path)
         if self.benchmark_filename_list is not None:
             self._cut_benchmark_lists()
-        elif self.time_field in self.inter_feat and self.uid_field in self.inter_feat:
+        elif self.time_field in self.inter_feat and self.config["missing_time"] == "previous":
             self._fill_times()
 
     def _fill_times(self) -> None:
-        """Blank times, which are refused beforehand unless ``missing_time`` says otherwise."""
+        """``missing_time: previous``: a blank time is that of the user's row before."""
         rows, time = self.inter_feat, self.time_field
         if rows[time].isna().any():
             filled = rows.groupby(rows[self.uid_field], sort=False)[time].ffill()
@@ -94,10 +94,16 @@ class OrderedMixin(Dataset):
         """RecBole's sort of all rows by time, before they are split, in float64."""
         if self._times is None or by != self.time_field or ascending is not True:
             super().sort(by, ascending)
+            self._times = None
         else:
             order = np.argsort(self._ranks)
-            self.inter_feat = self.inter_feat[torch.from_numpy(order)]
+            self.inter_feat._reindex(torch.from_numpy(order))
             self._ranks, self._times = self._ranks[order], self._times[order]
+
+    def shuffle(self) -> None:
+        """RecBole's; the times are those of the rows as they were."""
+        super().shuffle()
+        self._times = None
 
     def copy(self, new_inter_feat: Any) -> Any:
         """A part of the split, whose rows the times are no longer those of."""

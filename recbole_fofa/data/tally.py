@@ -171,7 +171,7 @@ def report_lines(report: FileReport) -> list[str]:
     if report.n_blank_times:
         lines.append(
             f"warning: {_count(report.n_blank_times, 'row')} without a timestamp, filled as "
-            "missing_time says"
+            "missing_time says, or by RecBole with the mean where no order is asked for"
         )
     if report.n_time_ties:
         lines.append(

@@ -119,7 +119,7 @@ class StandaloneEngine:
     def __init__(self, data: bytes) -> None:
         self._session = open_session(data)
         self._notes = self._session.get_modelmeta().custom_metadata_map
-        if not {"base", "structure"} <= set(self._notes):
+        if not {"base", "structure", "payload"} <= set(self._notes):
             raise DeviceError("the ONNX graph is no user's own: export it with format standalone")
         self.base: str = self._notes["base"]
 
@@ -131,17 +131,11 @@ class StandaloneEngine:
         Raises:
             DeviceError: If it is another user's than ``own``.
         """
-        self._check(own)
-        feeds = {"item_emb": item_emb, "lengths": lengths, "candidate_emb": candidate_emb}
-        scores: Array = self._session.run(["scores"], feeds)[0]
-        return scores
-
-    def _check(self, own: UserNetwork) -> None:
-        """By the structure and the repeat bias, which the graph's notes say."""
-        kept = tuple(i for i, mark in enumerate(self._notes["structure"]) if mark == "1")
-        bias = None if own.repeat_bias is None else str(own.repeat_bias.item())
-        if (kept, self._notes.get("repeat_bias")) != (own.kept, bias):
+        if own.mark != self._notes["payload"]:
             raise DeviceError(
                 f"the ONNX graph, of structure {self._notes['structure']}, is not of the payload's "
                 "user: open the file that the manifest names beside it"
             )
+        feeds = {"item_emb": item_emb, "lengths": lengths, "candidate_emb": candidate_emb}
+        scores: Array = self._session.run(["scores"], feeds)[0]
+        return scores

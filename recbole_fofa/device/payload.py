@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,12 +135,14 @@ class UserNetwork:
         parameters: The tensors of each of them.
         output_bias: Added to the hidden states, ``[D]``; ``None`` if nothing is.
         repeat_bias: Added to the scores of what the user has had, ``[1]``; ``None`` if nothing is.
+        mark: 16 characters that tell the payload from others.
     """
 
     kept: tuple[int, ...]
     parameters: list[dict[str, np.ndarray]]
     output_bias: np.ndarray | None
     repeat_bias: np.ndarray | None
+    mark: str
 
 
 def user_network(bundle: BaseBundle, payload: DevicePayload) -> UserNetwork:
@@ -153,7 +156,16 @@ def user_network(bundle: BaseBundle, payload: DevicePayload) -> UserNetwork:
         ]
     else:
         parameters = [_changed_base(bundle, payload, index) for index in kept]
-    return UserNetwork(kept, parameters, own.get("output_bias"), own.get("repeat_bias"))
+    bias, repeat_bias = own.get("output_bias"), own.get("repeat_bias")
+    return UserNetwork(kept, parameters, bias, repeat_bias, payload_mark(payload))
+
+
+def payload_mark(payload: DevicePayload) -> str:
+    """16 characters over the structure and all numbers, as the device reads them."""
+    digest = hashlib.sha256(structure_text(payload.structure).encode())
+    for name in sorted(payload.tensors):
+        digest.update(np.ascontiguousarray(payload.tensors[name]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def block_integers(info: BundleInfo, index: int) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Protocol
 
@@ -106,7 +106,7 @@ class DeviceRuntime:
             behaviour: Tokens of the user's items, oldest first; the newest of them count.
         """
         info = self.bundle.info
-        rows = self._known(behaviour)[-info.adapt_length :]
+        rows = self._known(_listed(behaviour))[-info.adapt_length :]
         structure, interest = adapt(self.bundle, self._embeddings(rows))
         return Uplink(info.base, info.profile, structure, interest)
 
@@ -137,8 +137,7 @@ class DeviceRuntime:
         """
         if self._own is None:
             raise DeviceError("no payload yet: call apply() with what the cloud sends")
-        if isinstance(candidates, str):
-            raise DeviceError(f"candidates must be a list of items, not {candidates!r}")
+        recent, candidates = _listed(recent), _listed(candidates)
         missing = [token for token in candidates if token not in self._rows]
         if missing:
             raise DeviceError(f"candidate {missing[0]!r} is not among the cached items")
@@ -165,12 +164,11 @@ class DeviceRuntime:
         """
         if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
             raise DeviceError(f"k must be a whole number of at least 1, not {k!r}")
+        candidates = _listed(candidates)
         order = np.argsort(-self.score(recent, candidates), kind="stable")
         return [candidates[place] for place in order[: int(k)]]
 
     def _known(self, tokens: Sequence[str]) -> list[int]:
-        if isinstance(tokens, str):
-            raise DeviceError(f"a history must be a list of items, not {tokens!r}")
         rows = [self._rows[token] for token in tokens if token in self._rows]
         self.unknown_items += len(tokens) - len(rows)
         return rows
@@ -178,3 +176,10 @@ class DeviceRuntime:
     def _embeddings(self, rows: Sequence[int]) -> Array:
         chosen: Array = self.bundle.tensors["item_embedding"][np.asarray(rows, dtype=np.int64)]
         return chosen
+
+
+def _listed(tokens: Iterable[str]) -> list[str]:
+    """Tokens as a list; one token alone would be taken letter by letter."""
+    if isinstance(tokens, str):
+        raise DeviceError(f"a list of items is expected, not {tokens!r} alone")
+    return list(tokens)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from recbole_fofa.errors import DataError, OutputError
+from recbole_fofa.errors import DataError
 from recbole_fofa.processes import part_of
 from recbole_fofa.serving.histories import History, Vocabulary
 from recbole_fofa.serving.history_file import read_histories
@@ -98,15 +98,16 @@ def recommend_many(
     """
     source, target = Path(source), regular_file(Path(target))
     _check_target(source, target)
+    if options.get("candidates") is not None:
+        options["candidates"] = list(options["candidates"])  # numpy shows a few of many only
     answer = recommender.answerer(k, **options)
     n_lines, digest = _check(source, recommender.vocabulary)
     mine = shard.lines(n_lines)
-    job = {"source": digest, "model": recommender.fingerprint, "k": k, "shard": asdict(shard)}
-    if options.get("candidates") is not None:
-        options["candidates"] = list(options["candidates"])  # numpy shows a few of many only
+    job = {"source": digest, "model": recommender.fingerprint, "k": int(k), "shard": asdict(shard)}
     job["options"] = {name: repr(value) for name, value in sorted(options.items())}
-    part = _begin(target, json.loads(json.dumps(job)))
-    with held(_job_file(target)), names_the_file(target):
+    part = _part_of(target)
+    with held(part), names_the_file(target):
+        _begin(target, part, json.loads(json.dumps(job)))
         n_done = _keep_whole_chunks(part)
         totals = Totals(resumed=n_done)
         started = time.perf_counter()
@@ -158,29 +159,35 @@ def _job_file(target: Path) -> Path:
     return target.with_name(target.name + ".job")
 
 
-def _begin(target: Path, job: dict[str, Any]) -> Path:
-    """The file to append to: a new one, or that of an interrupted call with the same arguments."""
-    part, noted = target.with_name(target.name + ".part"), _job_file(target)
+def _part_of(target: Path) -> Path:
+    """The file to append to, which one process at a time holds."""
+    part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not part.exists():
-            write_whole(noted, json.dumps(job).encode())
-            part.touch()
-            return part
-        if not noted.exists():
-            raise DataError(f"{part} has no {noted.name} beside it: remove it to begin anew")
-        before = json.loads(noted.read_bytes())
-    except OutputError:
-        raise
-    except (OSError, ValueError) as error:
+        part.touch()
+    except OSError as error:
         raise DataError(f"cannot write to {target}: {error}") from None
+    return part
+
+
+def _begin(target: Path, part: Path, job: dict[str, Any]) -> None:
+    """Note a new call, or see that what was begun is of one with the same arguments."""
+    noted = _job_file(target)
+    if not noted.exists():
+        if part.stat().st_size:
+            raise DataError(f"{part} has no {noted.name} beside it: remove it to begin anew")
+        write_whole(noted, json.dumps(job).encode())
+        return
+    try:
+        before = dict(json.loads(noted.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{noted} is damaged ({error}): remove it and {part}") from None
     if before != job:
         changed = [name for name in job if before.get(name) != job[name]]
         raise DataError(
             f"{part} is of an interrupted call that differs in {', '.join(changed)}: repeat that "
             "call, or remove the file to begin anew"
         )
-    return part
 
 
 def _keep_whole_chunks(part: Path) -> int:

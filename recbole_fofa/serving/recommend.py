@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.utils import ModelType
 
@@ -130,10 +131,10 @@ class Recommender:
             ConfigError: If ``k`` is below 1, or the profile does not fit the model.
             DataError: If a history or the candidates hold no tokens.
         """
-        if isinstance(histories, Mapping):
-            raise DataError("histories must be a list of histories; give the dict's values()")
+        if isinstance(histories, (Mapping, pd.DataFrame)):
+            raise DataError("histories must be a list of histories; give the values alone")
         # A list: what is read once must not lose its first. In a Series histories[0] is a label.
-        histories = histories if isinstance(histories, str) else list(histories)
+        histories = histories if isinstance(histories, (str, bytes)) else list(histories)
         single = isinstance(next(iter(histories), None), (str, int, np.integer))
         answer = self.answerer(k, profile, candidates, mask_history)
         found = [

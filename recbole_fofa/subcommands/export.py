@@ -146,7 +146,7 @@ def _users(arguments: argparse.Namespace) -> list[str] | None:
         text = Path(arguments.users_file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--users_file {arguments.users_file}: {error}") from None
-    users = [line for line in text.splitlines() if line.strip()]
+    users = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not users:
         raise ConfigError(f"--users_file {arguments.users_file} names nobody")
     return users

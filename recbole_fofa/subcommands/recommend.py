@@ -33,6 +33,12 @@ def main(argv: Sequence[str]) -> int:
     if arguments.mask_history:
         options["mask_history"] = True
     recommender = load(arguments.bundle, device=arguments.device)
+    if "candidates" in options:
+        n_items = len(recommender.vocabulary.history(options["candidates"]).items)
+        if n_items == 0:
+            raise ConfigError(
+                f"--candidates {arguments.candidates}: no line is an item that the model knows"
+            )
     if arguments.histories is None:
         history = arguments.history.replace(",", " ").split()
         _show(recommender.recommend([history], arguments.k, **options)[0])
@@ -61,7 +67,7 @@ def _show(found: Any) -> None:
 
 def _candidates(path: str) -> list[str]:
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--candidates {path}: {error}") from None
     found = [line.strip() for line in lines if line.strip()]

@@ -149,7 +149,7 @@ def rows_digest(dataset: Any) -> str:
 
 
 def warn_of_other_rows(path: str | Path, dataset: Any) -> None:
-    """Say that a checkpoint was trained on other rows than those at hand, which are not tested."""
+    """Say if a checkpoint was trained on other rows than the data set at hand has for training."""
     trained = load_checkpoint(path).get("rows")
     if trained is not None and trained != rows_digest(dataset):
         getLogger().warning(

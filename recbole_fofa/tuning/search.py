@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import torch
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -31,6 +30,7 @@ DECIMALS = 6
 """Of trials' scores, and of the run that takes their settings; RecBole's four make them alike."""
 _NOT_SEARCHED = (
     *("model", "dataset", "data_path", "seed", "valid_metric", "output_dir"),
+    *("resume_from", "preset"),  # a trial is given every setting, which a preset does not outdo
     "calibrate_repeat_bias",  # is done after training, to a checkpoint, which trials do not write
 )
 
@@ -203,6 +203,8 @@ def _run(
     except optuna.TrialPruned:
         state = "pruned"
     except OutputError:  # a full disk says nothing about the settings
+        raise
+    except (NotImplementedError, RecursionError):  # a fault of code, not of the settings
         raise
     except (FofaError, RuntimeError) as error:  # torch's among them, for want of memory too
         state, reason = "failed", " ".join(str(error).split())
