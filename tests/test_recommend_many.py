@@ -96,8 +96,9 @@ def test_an_interrupted_call_goes_on(
         patch.setattr(many, "HISTORIES_AT_ONCE", 8)
         kept = part.read_bytes()
         part.write_bytes(kept[: max(0, len(kept) - torn)])
-        with pytest.raises(DataError, match="differs in k"):
-            run(k=4)
+        if part.stat().st_size:
+            with pytest.raises(DataError, match="differs in k"):
+                run(k=4)
         assert run() == expected  # to the last digit
     assert sorted(tmp_path.iterdir()) == [source, target]
 
@@ -276,11 +277,11 @@ def test_memory_does_not_grow_with_what_was_done_before(tmp_path: Path) -> None:
 def test_other_candidates_are_another_call(recommender: Recommender, tmp_path: Path) -> None:
     """Also where numpy's own text shows the first and last three alone."""
     source, target = tmp_path / "histories.txt", tmp_path / "lists.jsonl"
-    write_histories(source, 3)
+    write_histories(source, 1 + many.HISTORIES_AT_ONCE)
     one, other = np.arange(2000), np.arange(2000)
     other[1000] = 7
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recommender, "answerer", killed_after(0, recommender.answerer))
+        patch.setattr(recommender, "answerer", killed_after(1, recommender.answerer))
         with pytest.raises(Killed):
             recommend_many(recommender, source, target, candidates=one, show_progress=False)
     with pytest.raises(DataError, match="differs in options"):

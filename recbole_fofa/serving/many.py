@@ -173,11 +173,11 @@ def _part_of(target: Path) -> Path:
 def _begin(target: Path, part: Path, job: dict[str, Any]) -> None:
     """Note a new call, or see that what was begun is of one with the same arguments."""
     noted = _job_file(target)
-    if not noted.exists():
-        if part.stat().st_size:
-            raise DataError(f"{part} has no {noted.name} beside it: remove it to begin anew")
+    if part.stat().st_size == 0:  # nothing is lost by another call
         write_whole(noted, json.dumps(job).encode())
         return
+    if not noted.exists():
+        raise DataError(f"{part} has no {noted.name} beside it: remove it to begin anew")
     try:
         before = dict(json.loads(noted.read_bytes()))
     except (ValueError, TypeError) as error:
