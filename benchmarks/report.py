@@ -76,8 +76,8 @@ training.
 * **Where items of the history are left out of the ranking**, by a filter behind every model,
   ForwardOFA is ahead on ml-100k (21 %) and ml-1m (7 %), where histories are long, and level with
   the best on the Amazon data (on amazon-sports, second seed, 4 % ahead, p = 0.016). **On yelp it is
-  5 % behind there** (p = 0.2 with seed 2). Against 99 items that the user never had it is ahead on the
-  MovieLens data, on yelp (3 %) and on the Amazon data (about 1 %).
+  5 % behind there** (p = 0.2 with seed 2). Against 99 items that the user never had it is ahead on
+  the MovieLens data, on yelp (3 %) and on the Amazon data (about 1 %).
 * amazon-cds has RecBole's SASRec alone so far. The baselines are no weak ones: without items of the
   history, published SASRecs on these sequences have 0.031 to 0.032 on beauty, 0.018 to 0.019 on
   sports and 0.037 to 0.040 on toys (with another loss). On ml-1m RecBole's SASRec stopped after 41
