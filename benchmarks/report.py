@@ -65,9 +65,8 @@ training.
   score by dot products alone rank them as they fall. The static backbone with one such number for
   all users is within chance of ForwardOFA on ml-1m (p = 0.9), amazon-toys (p = 1), amazon-beauty
   (1 % behind, p = 0.4) and amazon-sports (1 % ahead, p = 0.5; seed 1 throughout), at three to four
-  times the MACs. **On yelp ForwardOFA is 2.4 % behind it** with
-  seed 1 (p = 0.0006), **on ml-100k 9 % ahead**,
-  with each of five seeds (p = 0.01 on three of them, 0.1 on the other two).
+  times the MACs. **On yelp ForwardOFA is 2.4 % behind it** with seed 1 (p = 0.0006), **on ml-100k
+  9 % ahead**, with each of five seeds (p = 0.01 on three of them, 0.1 on the other two).
 * **Where histories are long, ForwardOFA is ahead of the static network of its own cost**, the one
   with the repeat bias and the same input of 20 items (2.07 M MACs, 37 %): by 11 % on ml-100k, with
   each of five seeds (p = 0.09 on two of them), and by 2.6 % on ml-1m (one seed, no p). On

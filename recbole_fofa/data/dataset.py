@@ -165,13 +165,13 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
         """One row per prefix: ``u, <i1 .. i(t-1)> | i_t``, without copying the prefixes."""
         self._aug_presets()
         self._check_field("uid_field", "time_field")
-        assert self._times is not None  # of the field that was just checked
+        times = cast(NDArray[np.float64], self._times)  # of the field that was just checked
         order = np.lexsort((self._ranks, self.inter_feat[self.uid_field].numpy()))
         flat = self.inter_feat[torch.from_numpy(order)]
         self.histories = Histories.of(
             flat[self.uid_field].numpy(),
             flat[self.iid_field].numpy(),
-            self._times[order],
+            times[order],
         )
         self._flat_lists = {
             f"{field}{self.config['LIST_SUFFIX']}": flat[field]
@@ -190,7 +190,7 @@ class FofaSequentialDataset(OrderedMixin, SequentialDataset):
             )
         )
         self.inter_feat = rows
-        self._times, self._ranks = self._times[order][targets], self._ranks[order][targets]
+        self._times, self._ranks = times[order][targets], self._ranks[order][targets]
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         if self.histories is None:

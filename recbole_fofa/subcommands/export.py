@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from recbole_fofa.device_profile import load_profile, shipped_profiles
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.subcommands.lines import read_lines
 from recbole_fofa.subcommands.numbers import positive
 from recbole_fofa.subcommands.shards import add_shard, chosen_shard, shard_path
 
@@ -142,11 +143,7 @@ def _users(arguments: argparse.Namespace) -> list[str] | None:
         return arguments.users  # type: ignore[no-any-return]
     if arguments.users is not None:
         raise ConfigError("--users and --users_file are both given: leave one out")
-    try:
-        text = Path(arguments.users_file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--users_file {arguments.users_file}: {error}") from None
-    users = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    users = read_lines("--users_file", arguments.users_file)
     if not users:
         raise ConfigError(f"--users_file {arguments.users_file} names nobody")
     return users

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from recbole_fofa.errors import ConfigError
+from recbole_fofa.subcommands.lines import read_lines
 from recbole_fofa.subcommands.numbers import positive
 from recbole_fofa.subcommands.shards import add_shard, chosen_shard, shard_path
 
@@ -66,11 +66,7 @@ def _show(found: Any) -> None:
 
 
 def _candidates(path: str) -> list[str]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--candidates {path}: {error}") from None
-    found = [line.strip() for line in lines if line.strip()]
+    found = [line.strip() for line in read_lines("--candidates", path)]
     if not found:
         raise ConfigError(f"--candidates {path} names no item: write one a line")
     return found

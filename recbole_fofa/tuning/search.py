@@ -202,10 +202,8 @@ def _run(
         trainer.fit(train, valid, saved=False, callback_fn=after_validation)
     except optuna.TrialPruned:
         state = "pruned"
-    except OutputError:  # a full disk says nothing about the settings
-        raise
-    except (NotImplementedError, RecursionError):  # a fault of code, not of the settings
-        raise
+    except (OutputError, NotImplementedError, RecursionError):
+        raise  # a full disk and a fault of code say nothing about the settings
     except (FofaError, RuntimeError) as error:  # torch's among them, for want of memory too
         state, reason = "failed", " ".join(str(error).split())
     if state == "complete" and not scores:
